@@ -1,0 +1,69 @@
+"""The errors of this extension, each with a message written for a person.
+
+    BigQueryDatastoreError
+    ├── ConfigError            a wrong option; CKAN does not start
+    ├── BadRequest             400: what is wrong with the request
+    ├── TooLarge               413: which limit was met, and what would be smaller
+    ├── FooterError            shards that cannot become one Parquet file
+    ├── TransformError         an exported row that cannot be rewritten as JSON or XML
+    └── OutsideError           502 or 503: Google refused, or does not answer
+        ├── PermissionMissing  502: which permission, on what
+        ├── NotReachable       503: which service does not answer
+        └── ExportFailed       502: BigQuery gave up on the job, in its own words
+
+They are turned into HTTP answers in one place, ``views.answer_error``.
+"""
+
+from __future__ import annotations
+
+
+class BigQueryDatastoreError(Exception):
+    """The root: whatever this extension raises on purpose."""
+
+
+class ConfigError(BigQueryDatastoreError):
+    """An option has a wrong value. The message names the option."""
+
+
+class BadRequest(BigQueryDatastoreError):
+    """The request cannot be served as it stands (HTTP 400)."""
+
+
+class TooLarge(BigQueryDatastoreError):
+    """A limit of the site or of Google would be passed (HTTP 413)."""
+
+
+class FooterError(BigQueryDatastoreError):
+    """The Parquet footers at hand cannot be merged."""
+
+
+class TransformError(BigQueryDatastoreError):
+    """An exported row is not what its table's schema says."""
+
+
+class OutsideError(BigQueryDatastoreError):
+    """Google refused, failed or does not answer.
+
+    ``status`` is the HTTP status for the visitor, ``retry_after`` the seconds
+    after which another try makes sense.
+    """
+
+    status = 502
+    retry_after = 60
+
+
+class PermissionMissing(OutsideError):
+    """The site's credentials lack a permission, or a bucket or dataset is missing."""
+
+    retry_after = 300
+
+
+class NotReachable(OutsideError):
+    """A service of Google's does not answer in time."""
+
+    status = 503
+    retry_after = 10
+
+
+class ExportFailed(OutsideError):
+    """An export job ended without its files."""
