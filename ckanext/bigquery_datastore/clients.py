@@ -1,0 +1,209 @@
+"""Google's clients: built here and nowhere else, once per process and identity.
+
+Two identities exist. ``ro`` reads table metadata, rows and finished files; ``rw`` runs exports,
+writes, composes and deletes. A function of this package takes the client it needs, so that its
+signature tells which key it uses.
+
+Every call to Google is bounded by :func:`budget`; what Google answers is turned into an error for
+a person by :func:`told`.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, TypeVar
+
+import google.auth
+import requests
+from google.api_core import exceptions as gexc
+from google.api_core.retry import Retry
+from google.auth import credentials as gcredentials
+from google.auth import exceptions as auth_exc
+from google.cloud import bigquery, storage
+from google.oauth2 import service_account
+from requests.adapters import HTTPAdapter
+
+from ckanext.bigquery_datastore import config
+from ckanext.bigquery_datastore.errors import NotReachable, OutsideError, PermissionMissing
+
+# As many connections as threads that may talk to Google at once (see dump.storage).
+POOL_SIZE = 32
+
+# What one call to Google may take, its retries included, where nothing shorter is asked for.
+# The libraries' own default is ten minutes.
+CALL_SECONDS = 8.0
+
+_SCOPES = ("https://www.googleapis.com/auth/cloud-platform",)
+
+_T = TypeVar("_T")
+_built: dict[tuple[int, str, str], Any] = {}
+_lock = threading.Lock()
+
+
+def bigquery_ro() -> bigquery.Client:
+    return _once("bigquery", "ro", partial(_bigquery, "ro"))
+
+
+def bigquery_rw() -> bigquery.Client:
+    return _once("bigquery", "rw", partial(_bigquery, "rw"))
+
+
+def storage_ro() -> storage.Client:
+    return _once("storage", "ro", partial(_storage, "ro"))
+
+
+def storage_rw() -> storage.Client:
+    return _once("storage", "rw", partial(_storage, "rw"))
+
+
+def signer() -> gcredentials.Credentials:
+    """The read-write credentials as they sign URLs: with a private key where there is one."""
+    return _once("signer", "rw", partial(_credentials, "rw"))
+
+
+def forget() -> None:
+    """Close and drop every client, so that the next call builds it from the options as they are."""
+    with _lock:
+        for client in _built.values():
+            if hasattr(client, "close"):
+                client.close()
+        _built.clear()
+
+
+def budget(seconds: float = CALL_SECONDS) -> dict[str, Any]:
+    """``timeout`` and ``retry`` for one call to Google that may take ``seconds`` in all.
+
+    Only failures that Google calls transient are tried again: refused or broken connections,
+    429, 500, 502, 503 and 504.
+    """
+    return {
+        "timeout": seconds,
+        "retry": Retry(
+            predicate=_is_transient, initial=0.1, maximum=2.0, multiplier=2.0, timeout=seconds
+        ),
+    }
+
+
+@contextmanager
+def told(doing: str) -> Iterator[None]:
+    """Turn Google's refusals and failures into errors that tell a person what to do.
+
+    :param doing: what was tried, as the words after "while": "reading the table x".
+    :raises PermissionMissing: 401, 403
+    :raises NotReachable: no answer, no token, or a 5xx beyond the retries
+    :raises OutsideError: anything else that Google refuses
+    """
+    try:
+        yield
+    except (gexc.Forbidden, gexc.Unauthorized) as err:
+        raise PermissionMissing(f"Google refused {doing}: {_reason(err)}") from err
+    except auth_exc.GoogleAuthError as err:
+        raise NotReachable(
+            f"No access token could be had for {doing}. Check the site's Google credentials."
+        ) from err
+    except (
+        gexc.RetryError,
+        gexc.ServerError,
+        gexc.TooManyRequests,
+        requests.ConnectionError,
+        requests.Timeout,
+        requests.exceptions.ChunkedEncodingError,
+    ) as err:
+        raise NotReachable(f"Google does not answer {doing}. Try again in a moment.") from err
+    except gexc.GoogleAPICallError as err:
+        raise OutsideError(f"Google refused {doing}: {_reason(err)}") from err
+
+
+def is_emulated() -> bool:
+    """Whether the site talks to local emulators instead of Google."""
+    return bool(os.environ.get("BIGQUERY_EMULATOR_HOST"))
+
+
+def _once(service: str, identity: str, build: Callable[[], _T]) -> _T:
+    # By process id: a client's connections must not be shared across a fork.
+    key = os.getpid(), service, identity
+    if key not in _built:
+        with _lock:
+            if key not in _built:
+                _built[key] = build()
+    return _built[key]
+
+
+def _bigquery(identity: str) -> bigquery.Client:
+    client = bigquery.Client(
+        project=config.project(), credentials=_access(identity), location=config.location()
+    )
+    _widen_pool(client)
+    return client
+
+
+def _storage(identity: str) -> storage.Client:
+    client = storage.Client(project=config.project(), credentials=_access(identity))
+    _widen_pool(client)
+    return client
+
+
+def _widen_pool(client: Any) -> None:
+    # https://github.com/googleapis/python-storage/issues/253: the default pool of ten throws
+    # surplus connections away.
+    adapter = HTTPAdapter(pool_maxsize=POOL_SIZE, pool_block=True)
+    client._http.mount("https://", adapter)
+    client._http.mount("http://", adapter)
+
+
+def _access(identity: str) -> gcredentials.Credentials:
+    """What a client presents. Emulators take any token: theirs names the identity, no more."""
+    if is_emulated():
+        return _EmulatorCredentials(identity)
+    return _credentials(identity)
+
+
+def _credentials(identity: str) -> gcredentials.Credentials:
+    option, key = {
+        "ro": (config.CREDENTIALS_RO, config.credentials_ro()),
+        "rw": (config.CREDENTIALS, config.credentials()),
+    }[identity]
+    if key:
+        return service_account.Credentials.from_service_account_info(
+            config.read_key(option, key), scopes=_SCOPES
+        )
+    found, _ = google.auth.default(scopes=_SCOPES)
+    return found
+
+
+class _EmulatorCredentials(gcredentials.Credentials):
+    """A bearer token that never expires and opens nothing but an emulator."""
+
+    def __init__(self, identity: str) -> None:
+        super().__init__()
+        self.token = f"emulator-{identity}"
+
+    def refresh(self, request: object) -> None:
+        pass
+
+
+def _is_transient(err: BaseException) -> bool:
+    return isinstance(
+        err,
+        (
+            gexc.TooManyRequests,
+            gexc.InternalServerError,
+            gexc.BadGateway,
+            gexc.ServiceUnavailable,
+            gexc.GatewayTimeout,
+            requests.ConnectionError,
+            requests.Timeout,
+            requests.exceptions.ChunkedEncodingError,
+            auth_exc.TransportError,
+        ),
+    )
+
+
+def _reason(err: gexc.GoogleAPICallError) -> str:
+    """Google's own words without the request's address, which may carry a signature."""
+    details = [error.get("message", "") for error in err.errors or () if isinstance(error, dict)]
+    return "; ".join(filter(None, details)) or f"HTTP {err.code}"

@@ -1,0 +1,251 @@
+"""The options of this extension, each as one typed getter.
+
+The options, their defaults and their texts are declared in ``config_declaration.yaml``; nothing
+else in the extension reads ``ckan.plugins.toolkit.config`` for them, and nothing reads them at
+import time. :func:`validate` is run when CKAN starts.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import string
+from collections.abc import Callable
+from urllib.parse import urlsplit
+
+from ckan.plugins import toolkit as tk
+
+from ckanext.bigquery_datastore.errors import ConfigError
+
+SCHEME = "bigquery"
+PREFIX = "ckanext.bigquery_datastore."
+
+EXPORT_BUCKET = PREFIX + "export_bucket"
+LOCATION = PREFIX + "location"
+CREDENTIALS = PREFIX + "credentials"
+CREDENTIALS_RO = PREFIX + "credentials_ro"
+URL_EXPIRY_HOURS = PREFIX + "url_expiry_hours"
+DELIVERY = PREFIX + "delivery"
+WAIT_SECONDS = PREFIX + "wait_seconds"
+METADATA_TTL_SECONDS = PREFIX + "metadata_ttl_seconds"
+VOLATILE_TTL_SECONDS = PREFIX + "volatile_ttl_seconds"
+ORDER = PREFIX + "order"
+MAXIMUM_BYTES_BILLED = PREFIX + "maximum_bytes_billed"
+JOB_TIMEOUT_SECONDS = PREFIX + "job_timeout_seconds"
+JOB_LABELS = PREFIX + "job_labels"
+FILENAME_TEMPLATE = PREFIX + "filename_template"
+DUMP_SQL_ENABLED = PREFIX + "dump_sql_enabled"
+
+# Options that the environment may give where the configuration file does not.
+ENVIRONMENT = {
+    EXPORT_BUCKET: "BIGQUERY_EXPORT_BUCKET",
+    URL_EXPIRY_HOURS: "BIGQUERY_EXPORT_URL_EXPIRY_HOURS",
+    CREDENTIALS: "BIGQUERY_CREDENTIALS",
+    CREDENTIALS_RO: "BIGQUERY_CREDENTIALS_RO",
+}
+
+DELIVERIES = ("redirect", "stream", "accel")
+ORDERS = ("_id", "none")
+FILENAME_FIELDS = {"dataset", "resource", "resource_id"}
+
+# https://cloud.google.com/bigquery/docs/labels-intro#requirements
+_LABEL = re.compile(r"[a-z][a-z0-9_-]{0,62}=[a-z0-9_-]{0,63}")
+
+
+def is_active() -> bool:
+    """Whether the site's DataStore lives on BigQuery."""
+    return (tk.config.get("ckan.datastore.write_url") or "").startswith(SCHEME + ":")
+
+
+def project() -> str:
+    """The Google Cloud project that holds the DataStore."""
+    return _place("ckan.datastore.write_url")[0]
+
+
+def dataset() -> str:
+    """The BigQuery dataset that holds the DataStore's tables."""
+    return _place("ckan.datastore.write_url")[1]
+
+
+def export_bucket() -> str:
+    bucket = _text(EXPORT_BUCKET)
+    if not bucket:
+        raise ConfigError(
+            f"{EXPORT_BUCKET} is not set. Name the Cloud Storage bucket that exports go to, there "
+            f"or in the environment variable {ENVIRONMENT[EXPORT_BUCKET]}."
+        )
+    return bucket
+
+
+def location() -> str:
+    return _text(LOCATION)
+
+
+def credentials() -> str | None:
+    """The read-write key (path or JSON), or None for Application Default Credentials."""
+    return _text(CREDENTIALS) or None
+
+
+def credentials_ro() -> str | None:
+    """The read-only key (path or JSON), or None for Application Default Credentials."""
+    return _text(CREDENTIALS_RO) or None
+
+
+def url_expiry_hours() -> int:
+    return _number(URL_EXPIRY_HOURS, 1, 168, default=1)
+
+
+def delivery() -> str:
+    return _one_of(DELIVERY, DELIVERIES)
+
+
+def wait_seconds() -> int:
+    return _number(WAIT_SECONDS, 1, 300)
+
+
+def metadata_ttl_seconds() -> int:
+    return _number(METADATA_TTL_SECONDS, 0, 3600)
+
+
+def volatile_ttl_seconds() -> int:
+    return _number(VOLATILE_TTL_SECONDS, 1, 7 * 24 * 3600)
+
+
+def order() -> str:
+    return _one_of(ORDER, ORDERS)
+
+
+def maximum_bytes_billed() -> int | None:
+    """The most bytes one export may be billed for, or None for no limit."""
+    return _number(MAXIMUM_BYTES_BILLED, 0, 2**63 - 1) or None
+
+
+def job_timeout_seconds() -> int:
+    # https://cloud.google.com/bigquery/quotas#query_jobs: six hours
+    return _number(JOB_TIMEOUT_SECONDS, 1, 21600)
+
+
+def job_labels() -> dict[str, str]:
+    pairs = _text(JOB_LABELS).split()
+    for pair in pairs:
+        if not _LABEL.fullmatch(pair):
+            raise ConfigError(
+                f"{JOB_LABELS}: {pair!r} is not a label. Write name=value in lower-case letters, "
+                "digits, dashes and underscores, 63 characters at most each."
+            )
+    return dict(pair.split("=", 1) for pair in pairs)
+
+
+def filename_template() -> str:
+    template = _text(FILENAME_TEMPLATE)
+    try:
+        fields = {field for _, field, _, _ in string.Formatter().parse(template) if field is not None}
+    except ValueError:
+        fields = {""}
+    if not fields or not fields <= FILENAME_FIELDS:
+        raise ConfigError(
+            f"{FILENAME_TEMPLATE}: {template!r} must use one or more of "
+            + ", ".join(f"{{{field}}}" for field in sorted(FILENAME_FIELDS))
+            + " and nothing else in braces."
+        )
+    return template
+
+
+def dump_sql_enabled() -> bool:
+    return tk.asbool(tk.config.get(DUMP_SQL_ENABLED)) and tk.asbool(
+        tk.config.get("ckan.datastore.sqlsearch.enabled")
+    )
+
+
+def validate() -> None:
+    """Raise :class:`ConfigError` for the first option that has a wrong value."""
+    if _place("ckan.datastore.write_url") != _place("ckan.datastore.read_url"):
+        raise ConfigError(
+            "ckan.datastore.read_url and ckan.datastore.write_url name different places. Give both "
+            "the same bigquery://<project>/<dataset>."
+        )
+    for getter in _GETTERS:
+        getter()
+    if credentials() and not credentials_ro():
+        raise ConfigError(
+            f"{CREDENTIALS} is set and {CREDENTIALS_RO} is not. Reads never use the read-write key: "
+            "give a read-only key, too (or the same key, if that is what you want)."
+        )
+    for option, key in ((CREDENTIALS, credentials()), (CREDENTIALS_RO, credentials_ro())):
+        if key:
+            read_key(option, key)
+
+
+def read_key(option: str, key: str) -> dict[str, str]:
+    """The service account key behind an option, which holds a path or the JSON itself.
+
+    :raises ConfigError: it is neither; the message never holds a part of the key.
+    """
+    try:
+        if key.lstrip().startswith("{"):
+            info = json.loads(key)
+        else:
+            with open(key, encoding="utf-8") as file:
+                info = json.load(file)
+    except OSError as err:
+        raise ConfigError(f"{option}: the key file cannot be read ({err.strerror}).") from err
+    except ValueError:
+        # The parser's own error would quote from the key.
+        raise ConfigError(f"{option} is not the JSON of a service account key.") from None
+    if not isinstance(info, dict) or not info.get("private_key"):
+        raise ConfigError(f"{option} is not the JSON of a service account key.")
+    return info
+
+
+def _text(option: str, default: str = "") -> str:
+    value = tk.config.get(option)
+    if not value and option in ENVIRONMENT:
+        value = os.environ.get(ENVIRONMENT[option])
+    return str(default if value in (None, "") else value).strip()
+
+
+def _number(option: str, least: int, most: int, default: int | None = None) -> int:
+    text = _text(option, str(default))
+    try:
+        number = int(text)
+    except ValueError:
+        number = None
+    if number is None or not least <= number <= most:
+        raise ConfigError(f"{option} must be a whole number from {least} to {most}, not {text!r}.")
+    return number
+
+
+def _one_of(option: str, values: tuple[str, ...]) -> str:
+    text = _text(option)
+    if text not in values:
+        raise ConfigError(f"{option} must be one of {', '.join(values)}, not {text!r}.")
+    return text
+
+
+def _place(option: str) -> tuple[str, str]:
+    """Project and dataset of ``bigquery://<project>/<dataset>``."""
+    url = urlsplit(tk.config.get(option) or "")
+    name = url.path.strip("/")
+    if url.scheme != SCHEME or not url.netloc or not re.fullmatch(r"[A-Za-z0-9_]{1,1024}", name):
+        raise ConfigError(
+            f"{option} must be {SCHEME}://<project>/<dataset>; a dataset's name has letters, digits "
+            "and underscores only."
+        )
+    return url.netloc, name
+
+
+_GETTERS: tuple[Callable[[], object], ...] = (
+    export_bucket,
+    location,
+    url_expiry_hours,
+    delivery,
+    wait_seconds,
+    metadata_ttl_seconds,
+    volatile_ttl_seconds,
+    order,
+    maximum_bytes_billed,
+    job_timeout_seconds,
+    job_labels,
+    filename_template,
+)

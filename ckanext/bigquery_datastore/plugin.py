@@ -1,0 +1,47 @@
+"""Wires the extension into CKAN; the work is done in the modules it names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ckan import plugins as p
+from ckan.common import CKANConfig
+from ckan.exceptions import CkanConfigurationException
+from ckan.plugins import toolkit as tk
+
+from ckanext.bigquery_datastore import config, helpers
+from ckanext.bigquery_datastore.backend import BigQueryBackend
+from ckanext.bigquery_datastore.errors import ConfigError
+from ckanext.datastore.backend import DatastoreBackend
+from ckanext.datastore.interfaces import IDatastoreBackend
+
+
+@tk.blanket.config_declarations
+@tk.blanket.blueprints
+@tk.blanket.cli
+@tk.blanket.helpers(helpers.get_helpers)
+class BigQueryDatastorePlugin(p.SingletonPlugin):
+    p.implements(p.IConfigurer)
+    p.implements(p.IConfigurable)
+    p.implements(IDatastoreBackend, inherit=True)
+
+    # IDatastoreBackend
+
+    def register_backends(self) -> dict[str, type[DatastoreBackend]]:
+        return {config.SCHEME: BigQueryBackend}
+
+    # IConfigurer
+
+    def update_config(self, config_: CKANConfig) -> None:
+        tk.add_template_directory(config_, "templates")
+        tk.add_resource("assets", "bigquery_datastore")
+
+    # IConfigurable
+
+    def configure(self, config_: Any) -> None:
+        if not config.is_active():
+            return
+        try:
+            config.validate()
+        except ConfigError as err:
+            raise CkanConfigurationException(str(err)) from err
