@@ -1,0 +1,47 @@
+# The CKAN version: `make test CKAN=2.11`. Arguments for pytest: `make test ARGS="-k dump"`.
+CKAN ?= 2.12
+ARGS ?=
+
+export STACK_CKAN := $(CKAN)
+BIN := .stack/venv-$(CKAN)/bin
+IN_STACK := . .stack/env &&
+
+.DEFAULT_GOAL := help
+.PHONY: help stack services restart stop status demo test core-suite check clean
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+
+stack: ## bring up everything, the demo site included; writes .stack/env for a shell
+	@dev/stack up
+
+services: ## everything but the demo site: what the tests need
+	@dev/stack up services
+
+restart: ## the demo site alone, to run changed code
+	@dev/stack restart
+
+stop: ## end what was started here, and nothing else
+	@dev/stack down
+
+status: ## what runs
+	@dev/stack status
+
+demo: stack ## load real data, download it as a visitor would, compare every row
+	@$(IN_STACK) python dev/demo.py
+
+test: services ## the tests, against the running stack
+	@$(IN_STACK) pytest $(ARGS)
+
+core-suite: services ## CKAN's own DataStore tests, on BigQuery
+	@$(IN_STACK) python dev/core_suite.py $(ARGS)
+
+check: ## style, types, documentation; needs no service
+	@dev/stack up venv
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/pytest -o addopts= -p no:ckan -p no:ckan_fixtures -p no:pytest_ckan -p no:bqemulator -q ckanext/bigquery_datastore/tests/test_docs.py
+
+clean: stop ## stop, and remove all that the stack keeps
+	@dev/stack clean

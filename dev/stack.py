@@ -1,0 +1,217 @@
+"""The local stack: everything a CKAN site on BigQuery needs, on this machine, without an account anywhere.
+
+    stack.py up [STEP …]   bring up the demo site, or only these steps and what they stand on
+    stack.py restart       the CKAN site alone, to run changed code
+    stack.py down          end what was started here, and nothing else
+    stack.py status        what runs
+
+STACK_CKAN=2.11 chooses the CKAN version (default 2.12), STACK_PORT_OFFSET=1000 moves all ports, STACK_PYTHON chooses
+the interpreter. Everything it keeps is under .stack/; what a shell needs to work with it is in .stack/env.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import databases
+import site_config
+import solr
+from layout import (
+    BIGQUERY,
+    BIGQUERY_URL,
+    CKAN,
+    CREDENTIALS,
+    HOME,
+    HOST,
+    LOCATION,
+    LOGS,
+    POSTGRESQL,
+    PROJECT,
+    REDIS,
+    REPOSITORY,
+    SITE_URL,
+    SOLR,
+    STORAGE,
+    STORAGE_URL,
+    VERSIONS,
+    Version,
+)
+from machine import StackError, install_packages, user_of_postgresql
+from services import Service, Supervisor, redis_answers, url_answers
+from steps import Step, run_steps
+from venv_of import install_ckan
+
+
+def services(version: Version) -> dict[str, Service]:
+    """The table: what runs, where it listens, how it is started, and what shows that it is well."""
+    rows = [
+        Service(
+            name="postgresql",
+            ports=(POSTGRESQL,),
+            command=databases.server_command(),
+            healthy=databases.answers,
+            user=user_of_postgresql(),
+            stop_with=databases.FAST_SHUTDOWN,
+        ),
+        Service(
+            name="redis",
+            ports=(REDIS,),
+            command=[
+                *("redis-server", "--port", str(REDIS), "--bind", HOST),
+                *("--dir", str(HOME), "--save", "", "--appendonly", "no"),
+            ],
+            healthy=lambda: redis_answers(REDIS),
+        ),
+        Service(
+            name="solr",
+            ports=(SOLR,),
+            command=solr.server_command(),
+            healthy=lambda: url_answers(f"http://{HOST}:{SOLR}/solr/admin/info/system"),
+        ),
+        Service(
+            name="emulator",
+            ports=(BIGQUERY, STORAGE),
+            command=[
+                *(str(version.bin / "python"), "-m", "ckanext.bigquery_datastore.emulator"),
+                *("--data", str(HOME / "emulator"), "--host", HOST),
+                *("--bigquery-port", str(BIGQUERY), "--storage-port", str(STORAGE)),
+                *("--project", PROJECT, "--credentials-file", str(CREDENTIALS)),
+                *("--bucket", version.site.bucket),
+            ],
+            healthy=lambda: (
+                url_answers(f"{BIGQUERY_URL}/bigquery/v2/projects/{PROJECT}/datasets")
+                and url_answers(f"{STORAGE_URL}/storage/v1/b/{version.site.bucket}")
+            ),
+        ),
+        Service(
+            name="ckan",
+            ports=(CKAN,),
+            command=[
+                *(str(version.bin / "gunicorn"), "--chdir", str(REPOSITORY / "dev")),
+                *("--bind", f"{HOST}:{CKAN}", "--workers", "2", "--threads", "8"),
+                *("--access-logfile", "-", "wsgi:application"),
+            ],
+            healthy=lambda: url_answers(f"{SITE_URL}/api/3/action/status_show"),
+            env={
+                "CKAN_INI": str(version.ini),
+                "BIGQUERY_EMULATOR_HOST": BIGQUERY_URL,
+                "STORAGE_EMULATOR_HOST": STORAGE_URL,
+            },
+            variant=f"{version.ckan} {site_config.digest(version)}",
+        ),
+    ]
+    return {row.name: row for row in rows}
+
+
+def steps(version: Version, supervisor: Supervisor) -> list[Step]:
+    """All steps to the demo site, each with those it stands on."""
+    table = services(version)
+
+    def start(name: str, after: tuple[str, ...]) -> Step:
+        return Step(name, lambda: supervisor.start(table[name]), after, LOGS / f"{name}.log")
+
+    def log(name: str):
+        return LOGS / f"{name}-{version.short}.log"
+
+    return [
+        Step("packages", lambda: install_packages(LOGS / "apt.log"), (), LOGS / "apt.log"),
+        Step("jars", solr.fetch_jars, ("packages",), LOGS / "maven.log"),
+        Step("venv", lambda: install_ckan(version, log("pip")), ("packages",), log("pip")),
+        Step("cluster", databases.make_cluster, ("packages",), LOGS / "initdb.log"),
+        start("postgresql", ("cluster",)),
+        start("redis", ("packages",)),
+        start("solr", ("jars",)),
+        start("emulator", ("venv",)),
+        Step("cores", lambda: solr.make_cores(version), ("solr", "venv")),
+        Step("databases", lambda: databases.make_databases(version), ("postgresql",)),
+        Step("test-ini", lambda: site_config.write_test_inis(version), ()),
+        Step(
+            "test-tables",
+            lambda: databases.make_test_tables(version, log("test-tables")),
+            ("databases", "cores", "redis", "venv", "test-ini"),
+            log("test-tables"),
+        ),
+        Step("services", lambda: "healthy", ("emulator", "test-tables")),
+        Step("ini", lambda: site_config.write_ini(version, log("ini")), ("venv",), log("ini")),
+        Step(
+            "dataset",
+            lambda: site_config.make_bigquery_dataset(version.site.dataset, LOCATION),
+            ("emulator",),
+        ),
+        Step(
+            "seed",
+            lambda: site_config.seed(version, log("seed")),
+            ("databases", "cores", "redis", "ini", "dataset"),
+            log("seed"),
+        ),
+        start("ckan", ("seed",)),
+    ]
+
+
+def up(version: Version, supervisor: Supervisor, wanted: list[str]) -> None:
+    began = time.monotonic()
+    run_steps(steps(version, supervisor), wanted or ["services", "ckan"])
+    env = site_config.write_env(version)
+    print(
+        f"CKAN {version.ckan} stack: ready in {time.monotonic() - began:.1f} s; `. {env}` in a shell"
+    )
+
+
+def down(supervisor: Supervisor) -> None:
+    for name in supervisor.names():
+        print(f"  {name:<12} {supervisor.stop(name)}", flush=True)
+
+
+def status(version: Version, supervisor: Supervisor) -> None:
+    for name, service in services(version).items():
+        running = supervisor.running(name)
+        health = "healthy" if service.healthy() else "does not answer"
+        print(f"  {name:<12} {f'pid {running.pid}, {health}' if running else 'not running'}")
+
+
+def main(arguments: list[str]) -> int:
+    command, *rest = arguments or ["help"]
+    version = Version(os.environ.get("STACK_CKAN", "2.12"))
+    try:
+        if version.short not in VERSIONS:
+            raise StackError(f"STACK_CKAN={version.short}: known are {', '.join(VERSIONS)}")
+        LOGS.mkdir(parents=True, exist_ok=True)
+        (HOME / "run").mkdir(exist_ok=True)
+        supervisor = Supervisor(HOME / "run", LOGS)
+        with _one_at_a_time():
+            if command == "up":
+                up(version, supervisor, rest)
+            elif command == "restart":
+                supervisor.stop("ckan")
+                up(version, supervisor, ["ckan"])
+            elif command == "down":
+                down(supervisor)
+            elif command == "status":
+                status(version, supervisor)
+            else:
+                print(__doc__)
+    except StackError as err:
+        print(f"\n{err}", file=sys.stderr)
+        return 1
+    return 0
+
+
+@contextmanager
+def _one_at_a_time() -> Iterator[None]:
+    """Two people (or two shells) may say `make stack` at once: the second waits, and finds all done."""
+    with (HOME / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print("  waiting for another command on this stack to end …", flush=True)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
