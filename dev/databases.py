@@ -104,7 +104,7 @@ def make_test_tables(version: Version, log: Path) -> str:
     """CKAN's tables for the tests, and the rights of core's DataStore on PostgreSQL."""
     if "package" in _tables(version.tests.database) and _role_may_read(version.core_datastore):
         return "up to date"
-    # With core's own backend: the tables are the same, and the extension under test need not even start.
+    # With core's own backend: the tables are the same, and the extension need not even start.
     ckan = [str(version.bin / "ckan"), "-c", str(version.core_ini)]
     env = {"BIGQUERY_EMULATOR_HOST": BIGQUERY_URL, "STORAGE_EMULATOR_HOST": STORAGE_URL}
     run([*ckan, "db", "init"], log, env=env, cwd=HOME)

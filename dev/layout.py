@@ -33,7 +33,7 @@ CREDENTIALS = HOME / "credentials.json"
 
 @dataclass(frozen=True)
 class Place:
-    """What belongs to one use (the demo site, or the tests) of one CKAN version, apart from all others."""
+    """What belongs to one use (demo site or tests) of one CKAN version, apart from all others."""
 
     database: str
     core: str
@@ -118,7 +118,7 @@ def postgresql_url(role: str, database: str) -> str:
 
 
 def postgresql_data() -> Path:
-    """PostgreSQL's data directory: under .stack/, unless its account cannot reach in there (as below /root)."""
+    """PostgreSQL's data: under .stack/, unless its account cannot reach in there (below /root)."""
     if user_of_postgresql() is None or can_enter(REPOSITORY):
         return HOME / "postgresql"
     name = f"{REPOSITORY.name}-{hashlib.sha256(bytes(REPOSITORY)).hexdigest()[:8]}"

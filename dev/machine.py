@@ -1,4 +1,4 @@
-"""What the machine must have: Debian's packages, a Python that CKAN runs on, and long commands that show where they are."""
+"""What the machine must have: Debian's packages, and a Python that CKAN runs on."""
 
 from __future__ import annotations
 
@@ -35,7 +35,11 @@ set -e
 policy=/usr/sbin/policy-rc.d
 clusters=/etc/postgresql-common/createcluster.d
 trap 'rm -f $clusters/none-for-the-stack.conf $placed' EXIT
-if [ ! -e $policy ]; then placed=$policy; printf '#!/bin/sh\\nexit 101\\n' > $policy; chmod +x $policy; fi
+if [ ! -e $policy ]; then
+    placed=$policy
+    printf '#!/bin/sh\\nexit 101\\n' > $policy
+    chmod +x $policy
+fi
 mkdir -p $clusters
 echo 'create_main_cluster = false' > $clusters/none-for-the-stack.conf
 export DEBIAN_FRONTEND=noninteractive
@@ -56,7 +60,7 @@ class StackError(Exception):
 
 
 def install_packages(log: Path) -> str:
-    """Install what is missing with apt-get; nothing is asked of the machine where nothing is missing."""
+    """Install what is missing with apt-get; where nothing is missing it is not even called."""
     missing = [name for name, proof in PACKAGES.items() if not _is_there(proof)]
     if find_python() is None:
         missing += PYTHON_PACKAGES
@@ -77,7 +81,7 @@ def install_packages(log: Path) -> str:
 
 
 def find_python() -> str | None:
-    """The interpreter for CKAN's venvs: $STACK_PYTHON, or the first that fits, Debian's own first."""
+    """The interpreter for CKAN's venvs: $STACK_PYTHON, or the first that fits, Debian's before."""
     chosen = os.environ.get("STACK_PYTHON")
     names = ("/usr/bin/python3", "python3.12", "python3.11", "python3.10", "python3")
     for name in (chosen,) if chosen else names:
@@ -87,7 +91,7 @@ def find_python() -> str | None:
             return path
     if chosen:
         raise StackError(
-            f"STACK_PYTHON={chosen} does not fit: CKAN needs Python 3.10 to 3.12 with venv and headers."
+            f"STACK_PYTHON={chosen}: CKAN needs Python 3.10 to 3.12 with venv and headers."
         )
     return None
 
@@ -112,7 +116,7 @@ def run(
     user: str | None = None,
     stdin: str = "",
 ) -> str:
-    """Run a command, all it says into `log`; give back its standard output (which is in the log too).
+    """Run a command, all it says into `log`; give back what it said.
 
     StackError with the log's last lines and `hint` when it fails.
     """

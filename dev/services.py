@@ -52,7 +52,7 @@ class Running:
 
 
 class Supervisor:
-    """Starts and stops services; what it started is noted in `folder`, what they say is in `logs`."""
+    """Starts and stops services; notes what it started in `folder`; what they say is in `logs`."""
 
     def __init__(self, folder: Path, logs: Path) -> None:
         self.folder = folder
@@ -62,16 +62,16 @@ class Supervisor:
         """Start the service and wait until it is healthy; nothing to do when it is both already."""
         where = "port " + ", ".join(str(port) for port in service.ports)
         running = self.running(service.name)
-        if running and running.variant == service.variant and running.ports == service.ports:
-            # A busy service may answer late: others may be using it right now.
-            if _within(30, service.healthy):
-                return f"runs already, {where}"
         if running:
+            same = (running.variant, running.ports) == (service.variant, service.ports)
+            # A busy service may answer late: others may be using it right now.
+            if same and _within(30, service.healthy):
+                return f"runs already, {where}"
             self.stop(service.name)
         for port in service.ports:
             if port_answers(port):
                 raise StackError(
-                    f"{service.name}: port {port} is in use by a process that this stack did not start. "
+                    f"{service.name}: port {port} is used by a process that is not of this stack. "
                     "Stop that one, or move the whole stack: STACK_PORT_OFFSET=1000 make …"
                 )
         log = self.logs / f"{service.name}.log"
@@ -182,9 +182,9 @@ def _within(seconds: float, happened: Callable[[], bool]) -> bool:
 
 
 def _start_time(pid: int) -> str | None:
-    """When the process began, in clock ticks since boot; None when there is none (or only its remains)."""
+    """When the process began, in clock ticks since boot; None when it has ended."""
     try:
-        # The program's name, in parentheses, may hold anything: the fields are counted from its end.
+        # The program's name, in parentheses, may hold anything: fields are counted from its end.
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return None

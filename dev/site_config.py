@@ -76,7 +76,7 @@ def write_ini(version: Version, log: Path) -> str:
 
 
 def write_test_inis(version: Version) -> str:
-    """test.ini pointed at this version's databases; and the same with core's DataStore on PostgreSQL."""
+    """test.ini pointed at this version's databases; and one with core's DataStore on PostgreSQL."""
     _write_ini(version.test_ini, REPOSITORY / "test.ini", place_settings(version.tests))
     core = {
         "ckan.plugins": "datastore datatables_view text_view",
@@ -114,7 +114,7 @@ def make_bigquery_dataset(dataset: str, location: str) -> str:
 
 
 def seed(version: Version, log: Path) -> str:
-    """Tables, users, organisations, datasets and API tokens of the demo site, those that are missing."""
+    """Tables, users, organisations, datasets and API tokens of the demo site, once."""
     tokens = _tokens_file(version)
     if tokens.exists():
         return "up to date"

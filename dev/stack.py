@@ -1,12 +1,12 @@
-"""The local stack: everything a CKAN site on BigQuery needs, on this machine, without an account anywhere.
+"""The local stack: all that a CKAN site on BigQuery needs, on this machine, without any account.
 
     stack.py up [STEP …]   bring up the demo site, or only these steps and what they stand on
     stack.py restart       the CKAN site alone, to run changed code
     stack.py down          end what was started here, and nothing else
     stack.py status        what runs
 
-STACK_CKAN=2.11 chooses the CKAN version (default 2.12), STACK_PORT_OFFSET=1000 moves all ports, STACK_PYTHON chooses
-the interpreter. Everything it keeps is under .stack/; what a shell needs to work with it is in .stack/env.
+STACK_CKAN=2.11 chooses the CKAN version (default 2.12), STACK_PORT_OFFSET=1000 moves all ports,
+STACK_PYTHON chooses the interpreter. All it keeps is under .stack/; `. .stack/env` in a shell.
 """
 
 from __future__ import annotations
@@ -158,7 +158,8 @@ def up(version: Version, supervisor: Supervisor, wanted: list[str]) -> None:
     run_steps(steps(version, supervisor), wanted or ["services", "ckan"])
     env = site_config.write_env(version)
     print(
-        f"CKAN {version.ckan} stack: ready in {time.monotonic() - began:.1f} s; `. {env}` in a shell"
+        f"CKAN {version.ckan} stack: ready in {time.monotonic() - began:.1f} s. "
+        f"In a shell: . {env.relative_to(REPOSITORY)}"
     )
 
 
@@ -203,7 +204,7 @@ def main(arguments: list[str]) -> int:
 
 @contextmanager
 def _one_at_a_time() -> Iterator[None]:
-    """Two people (or two shells) may say `make stack` at once: the second waits, and finds all done."""
+    """Two shells may say `make stack` at once: the second waits, and finds all done."""
     with (HOME / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

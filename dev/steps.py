@@ -15,7 +15,7 @@ SECONDS_BETWEEN_SIGNS_OF_LIFE = 10
 
 @dataclass(frozen=True)
 class Step:
-    """One thing to do: after which others, and the log to look at meanwhile. `run` returns what it found or did."""
+    """One thing to do, after which others. `run` returns what it did; `log` tells how far it is."""
 
     name: str
     run: Callable[[], str]
@@ -24,7 +24,7 @@ class Step:
 
 
 def run_steps(steps: Sequence[Step], wanted: Iterable[str]) -> None:
-    """Run the wanted steps and all they stand on, a line each; StackError of the first that fails."""
+    """Run the wanted steps and all they stand on, a line each; StackError of the first to fail."""
     todo = _with_what_they_stand_on(steps, wanted)
     done: set[str] = set()
     running: dict[Future[str], tuple[Step, float]] = {}
@@ -42,7 +42,7 @@ def run_steps(steps: Sequence[Step], wanted: Iterable[str]) -> None:
                     _say(step.name, future.result(), began)
                 except StackError:
                     _say(step.name, "FAILED", began)
-                    # What runs already goes on to its end (a half-made venv helps nobody); nothing new begins.
+                    # What runs already goes on to its end (a half-made venv helps nobody).
                     raise
                 done.add(step.name)
 

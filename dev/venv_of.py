@@ -1,4 +1,4 @@
-"""The venv of one CKAN version: CKAN, the extension (editable), the emulators and the tools to develop it."""
+"""The venv of one CKAN version: CKAN, the extension (editable), the emulators and the tools."""
 
 from __future__ import annotations
 
@@ -9,13 +9,7 @@ from pathlib import Path
 from layout import REPOSITORY, Version
 from machine import StackError, find_python, run
 
-DECIDE_WHAT_IS_INSTALLED = (
-    "pyproject.toml",
-    "setup.py",
-    "requirements.txt",
-    "emulator-requirements.txt",
-    "dev-requirements.txt",
-)
+REQUIREMENTS = ("requirements.txt", "emulator-requirements.txt", "dev-requirements.txt")
 
 
 def install_ckan(version: Version, log: Path) -> str:
@@ -48,7 +42,7 @@ def install_ckan(version: Version, log: Path) -> str:
 
 
 def _digest(version: Version) -> str:
-    text = hashlib.sha256(version.ckan.encode())
-    for name in DECIDE_WHAT_IS_INSTALLED:
-        text.update((REPOSITORY / name).read_bytes())
-    return text.hexdigest()
+    texts = [version.ckan, *((REPOSITORY / name).read_text() for name in REQUIREMENTS)]
+    # Behind the project's own tables come those of tools (ruff, pytest …): they install nothing.
+    texts.append((REPOSITORY / "pyproject.toml").read_text().partition("[tool.")[0])
+    return hashlib.sha256("\n".join(texts).encode()).hexdigest()
