@@ -1,0 +1,38 @@
+"""A throw-away service account key, so that URLs can be signed without Google."""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from pathlib import Path
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+
+def write_key_file(file: Path, project: str) -> None:
+    """Write a service account key of ``project`` into ``file`` (mode 0600) unless it is there."""
+    if file.exists():
+        return
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    pem = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    ).decode()
+    content = {
+        "type": "service_account",
+        "project_id": project,
+        "private_key_id": uuid.uuid4().hex,
+        "private_key": pem,
+        "client_email": f"emulator@{project}.iam.gserviceaccount.com",
+        "client_id": "100000000000000000001",
+        "token_uri": "http://127.0.0.1:9/token",
+        "universe_domain": "googleapis.com",
+    }
+    file.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as stream:
+        json.dump(content, stream, indent=2)
+        stream.write("\n")
