@@ -25,6 +25,8 @@ OFFSET = int(os.environ.get("STACK_PORT_OFFSET", "0"))
 POSTGRESQL, REDIS, SOLR, CKAN, BIGQUERY, STORAGE = (
     port + OFFSET for port in (5433, 6380, 8984, 5000, 9050, 4443)
 )
+# Test runs at the same time need databases of their own: each gives its lane a name.
+LANE = os.environ.get("STACK_LANE", "")
 BIGQUERY_URL = f"http://{HOST}:{BIGQUERY}"
 STORAGE_URL = f"http://{HOST}:{STORAGE}"
 SITE_URL = f"http://{HOST}:{CKAN}"
@@ -90,12 +92,12 @@ class Version:
 
     @property
     def test_ini(self) -> Path:
-        return HOME / f"test-{self.short}.ini"
+        return HOME / f"test-{'-'.join(filter(None, [self.short, LANE]))}.ini"
 
     @property
     def core_ini(self) -> Path:
         """The tests' site with CKAN core's own DataStore, on PostgreSQL."""
-        return HOME / f"test-{self.short}-postgresql.ini"
+        return self.test_ini.with_name(f"{self.test_ini.stem}-postgresql.ini")
 
     @property
     def site(self) -> Place:
@@ -104,13 +106,14 @@ class Version:
 
     @property
     def tests(self) -> Place:
-        name = f"ckan_test_{self.tag}"
-        bucket = f"test-exports-{self.short.replace('.', '-')}"
-        return Place(name, name, self.site.redis + 1, f"test_{self.tag}", bucket)
+        suffix = "_".join(filter(None, [self.tag, LANE]))
+        name = f"ckan_test_{suffix}"
+        bucket = f"test-exports-{suffix}".replace("_", "-")
+        return Place(name, name, self.site.redis + 1, f"test_{suffix}", bucket)
 
     @property
     def core_datastore(self) -> str:
-        return f"datastore_test_{self.tag}"
+        return self.tests.database.replace("ckan", "datastore", 1)
 
 
 def postgresql_url(role: str, database: str) -> str:

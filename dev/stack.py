@@ -1,11 +1,12 @@
 """The local stack: all that a CKAN site on BigQuery needs, on this machine, without any account.
 
     stack.py up [STEP …]   bring up the demo site, or only these steps and what they stand on
-    stack.py restart       the CKAN site alone, to run changed code
+    stack.py restart       the CKAN site alone, to run changed code; or the services named
     stack.py down          end what was started here, and nothing else
     stack.py status        what runs
 
-STACK_CKAN=2.11 chooses the CKAN version (default 2.12), STACK_PORT_OFFSET=1000 moves all ports,
+In the environment: STACK_CKAN=2.11 chooses the CKAN version (default 2.12), STACK_PORT_OFFSET=1000
+moves all ports, STACK_LANE=name gives a test run databases of its own (two at the same time), and
 STACK_PYTHON chooses the interpreter. All it keeps is under .stack/; `. .stack/env` in a shell.
 """
 
@@ -188,8 +189,9 @@ def main(arguments: list[str]) -> int:
             if command == "up":
                 up(version, supervisor, rest)
             elif command == "restart":
-                supervisor.stop("ckan")
-                up(version, supervisor, ["ckan"])
+                for name in rest or ["ckan"]:
+                    supervisor.stop(name)
+                up(version, supervisor, rest or ["ckan"])
             elif command == "down":
                 down(supervisor)
             elif command == "status":

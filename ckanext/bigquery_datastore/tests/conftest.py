@@ -1,0 +1,290 @@
+"""What the tests stand on: the running stack (`make services`), real sites and a real browser.
+
+Fixtures
+    datastore        an empty BigQuery dataset and export bucket, once a session
+    start_site       starts CKAN as a process of its own, with options of the test's choice
+    live_site        one such site with the tests' own options, for browsers and curl
+    core_site        the same CKAN with core's DataStore on PostgreSQL, to compare with
+    browser, page    Debian's Chromium; a page has no cookies and keeps its downloads apart
+
+CKAN's own fixtures (clean_db, with_plugins, app, factories …) are there as in any extension.
+"""
+
+from __future__ import annotations
+
+import configparser
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import pytest
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+STACK = Path(__file__).resolve().parents[3] / ".stack"
+
+# Google's clients look here. `. .stack/env` says otherwise where the stack's ports were moved.
+os.environ.setdefault("BIGQUERY_EMULATOR_HOST", "http://127.0.0.1:9050")
+os.environ.setdefault("STORAGE_EMULATOR_HOST", "http://127.0.0.1:4443")
+
+CHROMIUM = [
+    "--headless",
+    "--no-sandbox",  # which root and containers cannot have
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Take the ini that the stack wrote for the CKAN version under test, where there is one."""
+    if getattr(config.option, "ckan_ini", None) == "test.ini":
+        written = _stack_ini("")
+        if written.exists():
+            config.option.ckan_ini = str(written)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Stop with one sentence where the stack is down: CKAN would say it with a stack trace."""
+    ini = getattr(session.config.option, "ckan_ini", None)
+    if ini is None:
+        return
+    options = configparser.RawConfigParser()
+    # Later files win: the stack's ini stands on test.ini.
+    options.read([session.config.rootpath / "test.ini", ini])
+    addresses = {
+        "PostgreSQL": os.environ.get("CKAN_SQLALCHEMY_URL")
+        or options.get("app:main", "sqlalchemy.url"),
+        "Solr": os.environ.get("CKAN_SOLR_URL") or options.get("app:main", "solr_url"),
+        "Redis": os.environ.get("CKAN_REDIS_URL") or options.get("app:main", "ckan.redis.url"),
+        "the BigQuery emulator": os.environ["BIGQUERY_EMULATOR_HOST"],
+        "the Cloud Storage emulator": os.environ["STORAGE_EMULATOR_HOST"],
+    }
+    for name, address in addresses.items():
+        if not _answers(address):
+            pytest.exit(f"{name} does not answer at {address}: run `make services` first.", 3)
+
+
+@pytest.fixture(scope="session")
+def datastore() -> None:
+    """The tests' BigQuery dataset and export bucket, both empty."""
+    from google.auth.credentials import AnonymousCredentials
+    from google.cloud import bigquery, storage
+
+    from ckanext.bigquery_datastore import config as options
+
+    project, dataset = options.project(), options.dataset()
+    with bigquery.Client(project=project, credentials=AnonymousCredentials()) as client:
+        client.delete_dataset(dataset, delete_contents=True, not_found_ok=True)
+        empty = bigquery.Dataset(f"{project}.{dataset}")
+        empty.location = options.location()
+        client.create_dataset(empty)
+    google = storage.Client(project=project, credentials=AnonymousCredentials())
+    bucket = google.bucket(options.export_bucket())
+    if bucket.exists():
+        for blob in bucket.list_blobs():
+            blob.delete()
+    else:
+        google.create_bucket(bucket, location=options.location())
+
+
+@dataclass(frozen=True)
+class Site:
+    """A CKAN process that answers."""
+
+    url: str
+    ini: Path
+    log: Path
+    process: subprocess.Popen[bytes]
+
+    def said(self) -> str:
+        """The last lines of its log."""
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-60:])
+
+
+class Sites:
+    """Starts CKAN processes, and ends those it started."""
+
+    def __init__(self, folders: pytest.TempPathFactory) -> None:
+        self.folders = folders
+        self.started: list[Site] = []
+
+    def __call__(
+        self,
+        options: Mapping[str, str] | None = None,
+        *,
+        base: Path | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> Site:
+        site = _run_site(self.folders.mktemp("site"), options or {}, base, env or {})
+        self.started.append(site)
+        _await(site)
+        return site
+
+    def end(self) -> None:
+        for site in self.started:
+            _end(site)
+
+
+@pytest.fixture(scope="session")
+def _sites(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sites]:
+    sites = Sites(tmp_path_factory)
+    yield sites
+    sites.end()
+
+
+@pytest.fixture
+def start_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sites]:
+    """Start a CKAN process: ``start_site({"ckan.option": "value"}, env={…})``.
+
+    It ends with the test. ``base`` is the ini that it stands on, the tests' own by default.
+    """
+    sites = Sites(tmp_path_factory)
+    yield sites
+    sites.end()
+
+
+@pytest.fixture(scope="session")
+def live_site(_sites: Sites, datastore: None) -> Site:
+    """A site with the tests' options, on the tests' database: what a test makes, visitors see."""
+    return _sites()
+
+
+@pytest.fixture(scope="session")
+def core_site(_sites: Sites) -> Site:
+    """CKAN core's own DataStore, on PostgreSQL; all else as in ``live_site``."""
+    return _sites(base=_stack_ini("-postgresql"))
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Chromium, with a profile of its own.
+
+    By module, not by session: while Playwright's synchronous interface is open, no test of the
+    same thread can run an event loop.
+    """
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(
+            executable_path=shutil.which("chromium") or "/usr/bin/chromium", args=CHROMIUM
+        )
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """A page of a visitor who was never here before."""
+    context = browser.new_context(accept_downloads=True)
+    yield context.new_page()
+    context.close()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """Show what a test's sites said when it failed."""
+    report = yield
+    if report.failed:
+        for name, value in getattr(item, "funcargs", {}).items():
+            started = isinstance(value, Sites) and name == "start_site"
+            sites = [value] if isinstance(value, Site) else value.started if started else []
+            for site in sites:
+                report.sections.append((f"log of {name} ({site.log})", site.said()))
+    return report
+
+
+def _stack_ini(variant: str) -> Path:
+    import ckan
+
+    version = ".".join(ckan.__version__.split(".")[:2])
+    lane = os.environ.get("STACK_LANE")
+    return STACK / f"test-{version}{f'-{lane}' if lane else ''}{variant}.ini"
+
+
+def _run_site(
+    folder: Path, options: Mapping[str, str], base: Path | None, env: Mapping[str, str]
+) -> Site:
+    from ckan.common import config
+
+    url = f"http://127.0.0.1:{_free_port()}"
+    settings = {
+        "use": f"config:{(base or Path(config['__file__'])).resolve()}",
+        "ckan.site_url": url,
+        "ckan.storage_path": str(folder / "storage"),
+        **options,
+    }
+    ini, log = folder / "ckan.ini", folder / "ckan.log"
+    ini.write_text(
+        "\n".join(["[app:main]", *(f"{key} = {value}" for key, value in settings.items())])
+    )
+    command = [
+        *(str(Path(sys.executable).with_name("ckan")), "-c", str(ini), "run"),
+        *("--host", "127.0.0.1", "--port", str(urlsplit(url).port)),
+        *("--disable-reloader", "--threaded"),
+    ]
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **env},
+            cwd=folder,
+        )
+    return Site(url, ini, log, process)
+
+
+def _await(site: Site, seconds: float = 90) -> None:
+    end = time.monotonic() + seconds
+    while site.process.poll() is None and time.monotonic() < end:
+        try:
+            with urllib.request.urlopen(f"{site.url}/api/3/action/status_show", timeout=30):
+                return
+        except urllib.error.HTTPError:
+            break
+        except OSError:
+            time.sleep(0.2)
+    _end(site)
+    pytest.fail(f"CKAN did not start ({site.log}):\n{site.said()}", pytrace=False)
+
+
+def _end(site: Site) -> None:
+    site.process.terminate()
+    try:
+        site.process.wait(20)
+    except subprocess.TimeoutExpired:
+        site.process.kill()
+        site.process.wait()
+
+
+def _free_port() -> int:
+    with socket.socket() as chosen:
+        chosen.bind(("127.0.0.1", 0))
+        return chosen.getsockname()[1]
+
+
+def _answers(address: str) -> bool:
+    url = urlsplit(address)
+    ports = {"postgresql": 5432, "redis": 6379}
+    try:
+        port = url.port or ports.get(url.scheme, 80)
+        socket.create_connection((url.hostname, port), timeout=3).close()
+    except OSError:
+        return False
+    return True
