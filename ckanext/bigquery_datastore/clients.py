@@ -89,16 +89,19 @@ def budget(seconds: float = CALL_SECONDS) -> dict[str, Any]:
 
 
 @contextmanager
-def told(doing: str) -> Iterator[None]:
+def told(doing: str, *answers: type[gexc.GoogleAPICallError]) -> Iterator[None]:
     """Turn Google's refusals and failures into errors that tell a person what to do.
 
     :param doing: what was tried, as the words after "while": "reading the table x".
+    :param answers: what the caller expects and handles itself, such as NotFound
     :raises PermissionMissing: 401, 403
     :raises NotReachable: no answer, no token, or a 5xx beyond the retries
     :raises OutsideError: anything else that Google refuses
     """
     try:
         yield
+    except answers:
+        raise
     except (gexc.Forbidden, gexc.Unauthorized) as err:
         raise PermissionMissing(f"Google refused {doing}: {_reason(err)}") from err
     except auth_exc.GoogleAuthError as err:
@@ -114,6 +117,8 @@ def told(doing: str) -> Iterator[None]:
         requests.exceptions.ChunkedEncodingError,
     ) as err:
         raise NotReachable(f"Google does not answer {doing}. Try again in a moment.") from err
+    except gexc.NotFound as err:
+        raise PermissionMissing(f"Google cannot find what {doing} needs: {_reason(err)}") from err
     except gexc.GoogleAPICallError as err:
         raise OutsideError(f"Google refused {doing}: {_reason(err)}") from err
 

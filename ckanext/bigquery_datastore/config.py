@@ -140,7 +140,9 @@ def job_labels() -> dict[str, str]:
 def filename_template() -> str:
     template = _text(FILENAME_TEMPLATE)
     try:
-        fields = {field for _, field, _, _ in string.Formatter().parse(template) if field is not None}
+        fields = {
+            field for _, field, _, _ in string.Formatter().parse(template) if field is not None
+        }
     except ValueError:
         fields = {""}
     if not fields or not fields <= FILENAME_FIELDS:
@@ -169,8 +171,8 @@ def validate() -> None:
         getter()
     if credentials() and not credentials_ro():
         raise ConfigError(
-            f"{CREDENTIALS} is set and {CREDENTIALS_RO} is not. Reads never use the read-write key: "
-            "give a read-only key, too (or the same key, if that is what you want)."
+            f"{CREDENTIALS} is set and {CREDENTIALS_RO} is not. Reads never use the read-write "
+            "key: give a read-only key, too (or the same key, if that is what you want)."
         )
     for option, key in ((CREDENTIALS, credentials()), (CREDENTIALS_RO, credentials_ro())):
         if key:
@@ -229,8 +231,8 @@ def _place(option: str) -> tuple[str, str]:
     name = url.path.strip("/")
     if url.scheme != SCHEME or not url.netloc or not re.fullmatch(r"[A-Za-z0-9_]{1,1024}", name):
         raise ConfigError(
-            f"{option} must be {SCHEME}://<project>/<dataset>; a dataset's name has letters, digits "
-            "and underscores only."
+            f"{option} must be {SCHEME}://<project>/<dataset>; a dataset's name has letters, "
+            "digits and underscores only."
         )
     return url.netloc, name
 

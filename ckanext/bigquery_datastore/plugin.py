@@ -8,12 +8,12 @@ from ckan import plugins as p
 from ckan.common import CKANConfig
 from ckan.exceptions import CkanConfigurationException
 from ckan.plugins import toolkit as tk
+from ckanext.datastore.backend import DatastoreBackend
+from ckanext.datastore.interfaces import IDatastoreBackend
 
 from ckanext.bigquery_datastore import config, helpers
 from ckanext.bigquery_datastore.backend import BigQueryBackend
 from ckanext.bigquery_datastore.errors import ConfigError
-from ckanext.datastore.backend import DatastoreBackend
-from ckanext.datastore.interfaces import IDatastoreBackend
 
 
 @tk.blanket.config_declarations

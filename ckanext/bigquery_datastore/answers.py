@@ -1,0 +1,194 @@
+"""The answers of a download, to a browser and to any other client.
+
+See the table "Answers" of the README. No answer may be kept by a shared cache: who may read a file
+is decided anew for every request.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable
+from typing import Any
+from urllib.parse import urlencode
+
+from ckan.lib import signals
+from ckan.plugins import toolkit as tk
+from flask import Response
+from werkzeug.http import is_resource_modified
+
+from ckanext.bigquery_datastore import delivery, downloads
+from ckanext.bigquery_datastore.dump.plan import DumpPlan
+from ckanext.bigquery_datastore.errors import (
+    BadRequest,
+    BigQueryDatastoreError,
+    OutsideError,
+    TooLarge,
+)
+
+# How often a client is sent back to the same URL while an export runs. Python's urllib follows ten
+# redirects in all (http.client HTTPRedirectHandler.max_redirections), wget twenty, curl fifty.
+MAX_HOPS = 8
+HOP = "_hop"
+
+RETRY_SECONDS = 5
+
+_STATUS = {BadRequest: 400, TooLarge: 413}
+
+
+def to_browser() -> bool:
+    return "text/html" in tk.request.headers.get("Accept", "")
+
+
+def wants_no_wait() -> bool:
+    """RFC 7240 section 4.1."""
+    return "respond-async" in tk.request.headers.get("Prefer", "")
+
+
+def is_unchanged(plan: DumpPlan) -> bool:
+    """Whether the client holds this very file (RFC 9110 section 13.1)."""
+    if not ("If-None-Match" in tk.request.headers or "If-Modified-Since" in tk.request.headers):
+        return False
+    return not is_resource_modified(tk.request.environ, etag=plan.etag, last_modified=plan.modified)
+
+
+def unchanged(plan: DumpPlan) -> Response:
+    return _of_this_file(plan, Response(status=304))
+
+
+def ready(plan: DumpPlan, state: downloads.Ready) -> Response:
+    """The file: by redirect, through nginx or through CKAN, as the site and the format want."""
+    response = delivery.deliver(plan, state, tk.request)
+    if tk.request.method == "GET" and response.status_code < 400:
+        _count(plan, state.size, cached=state.cached)
+    return _of_this_file(plan, response)
+
+
+def page(plan: DumpPlan, body: Iterable[bytes]) -> Response:
+    """A file that was written at once, as its rows fit into one page."""
+    response = Response(b"".join(body), content_type=plan.content_type)
+    response.headers["Content-Disposition"] = plan.disposition
+    if tk.request.method == "GET":
+        _count(plan, response.content_length or 0, cached=False)
+    return _of_this_file(plan, response)
+
+
+def running(plan: DumpPlan, state: downloads.Running) -> Response:
+    """Not yet: a page that waits, a status to ask, or the same URL again, a little later."""
+    if to_browser():
+        response = Response(_waiting_page(plan, state), status=202)
+    elif wants_no_wait():
+        response = Response(status=202, headers={"Preference-Applied": "respond-async"})
+        response.headers["Location"] = _url("bigquery_datastore.status", plan)
+    elif (hop := _hop()) < MAX_HOPS:
+        response = Response(status=302, headers={"Location": _url("datastore.dump", plan, hop + 1)})
+    else:
+        response = _text(
+            tk._("The file is still being prepared. Ask again in a moment: nothing is lost."), 503
+        )
+    response.headers["Retry-After"] = str(RETRY_SECONDS)
+    return _unshared(response)
+
+
+def status(plan: DumpPlan, state: downloads.Ready | downloads.Running) -> Response:
+    if isinstance(state, downloads.Ready):
+        found = {
+            "state": "ready",
+            "url": _url("datastore.dump", plan),
+            "bytes": None if plan.format.rewrite else state.size,
+            "rows": state.rows,
+        }
+    else:
+        found = {
+            "state": "running",
+            "phase": state.phase,
+            "progress": state.progress,
+            "seconds": round(time.time() - state.started.timestamp(), 1),
+        }
+    return _unshared(_json(found, 200))
+
+
+def failed(err: BigQueryDatastoreError) -> Response:
+    """An error as one page or one line, with the status that its class stands for."""
+    code = _code(err)
+    if to_browser():
+        response = Response(
+            tk.render("bigquery_datastore/failed.html", {"message": str(err), "code": code}), code
+        )
+    else:
+        response = _text(str(err), code)
+    if isinstance(err, OutsideError):
+        response.headers["Retry-After"] = str(err.retry_after)
+    return _unshared(response)
+
+
+def failed_status(err: BigQueryDatastoreError) -> Response:
+    return _unshared(_json({"state": "failed", "message": str(err)}, _code(err)))
+
+
+def _code(err: BigQueryDatastoreError) -> int:
+    if isinstance(err, OutsideError):
+        return err.status
+    return next((code for kind, code in _STATUS.items() if isinstance(err, kind)), 500)
+
+
+def _count(plan: DumpPlan, size: int, *, cached: bool) -> None:
+    signals.resource_download.send(
+        plan.resource_id,
+        format=plan.format.name,
+        bytes=size,
+        cached=cached,
+        seconds=time.monotonic() - plan.asked,
+    )
+
+
+def _waiting_page(plan: DumpPlan, state: downloads.Running) -> str:
+    return tk.render(
+        "bigquery_datastore/waiting.html",
+        {
+            "filename": plan.filename,
+            "progress": state.progress,
+            "status_url": _url("bigquery_datastore.status", plan),
+            "download_url": _url("datastore.dump", plan),
+            "retry_seconds": RETRY_SECONDS,
+        },
+    )
+
+
+def _url(endpoint: str, plan: DumpPlan, hop: int = 0) -> str:
+    """An address of the same download; by the name that the visitor used for the resource."""
+    args = [(name, value) for name, value in tk.request.args.items(multi=True) if name != HOP]
+    if hop:
+        args.append((HOP, str(hop)))
+    resource_id = (tk.request.view_args or {}).get("resource_id", plan.resource_id)
+    address = tk.url_for(endpoint, resource_id=resource_id, qualified=True)
+    return f"{address}?{urlencode(args)}" if args else address
+
+
+def _hop() -> int:
+    text = tk.request.args.get(HOP, "0")
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 4 else 0
+
+
+def _text(message: str, code: int) -> Response:
+    return Response(message + "\n", code, content_type="text/plain; charset=utf-8")
+
+
+def _json(content: dict[str, Any], code: int) -> Response:
+    return Response(json.dumps(content) + "\n", code, content_type="application/json")
+
+
+def _of_this_file(plan: DumpPlan, response: Response) -> Response:
+    """The validators that a client can send back (RFC 9110 section 8.8)."""
+    if response.status_code < 400:
+        response.set_etag(plan.etag)
+        response.last_modified = plan.modified
+    return _unshared(response)
+
+
+def _unshared(response: Response) -> Response:
+    # CKAN's own hook adds "public" wherever this is not set.
+    tk.request.environ["__no_cache__"] = True
+    response.headers["Cache-Control"] = "no-store"
+    response.vary.update(["Accept", "Cookie", "Authorization"])
+    return response

@@ -1,0 +1,126 @@
+"""``ckan bigquery``: load a file, keep the export bucket clean, try it all without Google."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+from ckan import model
+from ckan.plugins import toolkit as tk
+from google.cloud import bigquery as gbq
+
+from ckanext.bigquery_datastore import clients, config, downloads, load
+from ckanext.bigquery_datastore.backend.types import of_name
+from ckanext.bigquery_datastore.dump import sweep as sweeping
+from ckanext.bigquery_datastore.errors import BigQueryDatastoreError
+
+
+def get_commands() -> list[click.Command]:
+    return [bigquery]
+
+
+@click.group(short_help="Manage the DataStore on BigQuery.")
+def bigquery() -> None:
+    """Manage the DataStore on BigQuery."""
+
+
+@bigquery.command("load")
+@click.argument("resource")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--format",
+    "format_name",
+    type=click.Choice(list(load.FILE_FORMATS)),
+    help="The file's format, where its name does not tell it (.gz is found by itself).",
+)
+@click.option("--null", metavar="TEXT", help="What stands for a missing value in a CSV, e.g. NA.")
+@click.option(
+    "--type",
+    "types",
+    metavar="COLUMN=TYPE",
+    multiple=True,
+    help="A column's DataStore type, such as code=text; BigQuery infers the others.",
+)
+def load_file(
+    resource: str, file: Path, format_name: str | None, null: str | None, types: tuple[str, ...]
+) -> None:
+    """Replace the table of RESOURCE (its id) by the rows of FILE (CSV, NDJSON or Parquet).
+
+    A column _id is added: the place of the row in the file.
+    """
+    with _said_to_person():
+        found = model.Resource.get(resource)
+        if found is None:
+            raise click.ClickException(f"There is no resource {resource}.")
+        file_format = load.FILE_FORMATS[format_name] if format_name else load.format_of(file)
+        with click.progressbar(length=file.stat().st_size, label=file.name) as bar:
+            rows = load.load(
+                clients.bigquery_rw(),
+                downloads.store_rw(),
+                gbq.TableReference.from_string(f"{config.project()}.{config.dataset()}.{found.id}"),
+                file,
+                file_format,
+                null=null,
+                types=dict(map(_bigquery_type, types)),
+                labels=config.job_labels(),
+                progress=bar.update,
+            )
+        tk.get_action("resource_patch")(
+            {"ignore_auth": True, "user": ""}, {"id": found.id, "datastore_active": True}
+        )
+        click.echo(f"{rows} rows in {found.id}")
+
+
+@bigquery.command("sweep")
+@click.option("--resource", metavar="ID", help="Only the exports of this resource.")
+def sweep(resource: str | None) -> None:
+    """Delete exports that a newer one has replaced, and what broken ones have left.
+
+    Nothing goes that a download link may still point to. The site does this by itself after each
+    export; this command does it for all resources, now.
+    """
+    with _said_to_person():
+        prefix = f"{sweeping.ROOT}{resource}/" if resource else sweeping.ROOT
+        deleted = sweeping.sweep(downloads.store_rw(), prefix, downloads.url_lifetime())
+        click.echo(f"{deleted} objects deleted")
+
+
+@bigquery.command(
+    "emulator", context_settings={"ignore_unknown_options": True}, add_help_option=False
+)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def emulator(arguments: tuple[str, ...]) -> None:
+    """Start a local BigQuery and a local Cloud Storage, for trying things out."""
+    try:
+        from ckanext.bigquery_datastore.emulator.command import command
+    except ImportError as err:
+        raise click.ClickException(
+            "The emulators are not installed. Install them with: "
+            'pip install "ckanext-bigquery-datastore[emulator]"'
+        ) from err
+    command.main(list(arguments), prog_name="ckan bigquery emulator")
+
+
+def _bigquery_type(pair: str) -> tuple[str, str]:
+    name, _, type_name = pair.partition("=")
+    known = of_name(type_name)
+    if known is None:
+        raise click.ClickException(f"--type {pair}: {type_name!r} is no type of the DataStore.")
+    return name, known.bq
+
+
+@contextmanager
+def _said_to_person() -> Iterator[None]:
+    if not config.is_active():
+        raise click.ClickException(
+            "The DataStore of this site is not on BigQuery: ckan.datastore.write_url is not "
+            "bigquery://<project>/<dataset>."
+        )
+    try:
+        yield
+    except BigQueryDatastoreError as err:
+        click.secho(str(err), fg="red", err=True)
+        sys.exit(1)

@@ -1,0 +1,69 @@
+"""How the bytes of a finished file reach the visitor: three ways, and one for what needs rewriting.
+
+redirect   the visitor downloads from Cloud Storage, by a signed URL
+accel      nginx downloads from Cloud Storage for the visitor, by the same signed URL
+stream     CKAN passes the bytes on: where the site wants it, where a format is rewritten on the
+           way (json, xml), where no one object can hold the file
+"""
+
+from __future__ import annotations
+
+from ckanext.bigquery_datastore.dump.accel import accel_path
+from flask import Request, Response, redirect
+
+from ckanext.bigquery_datastore import config, downloads
+from ckanext.bigquery_datastore.dump import sign
+from ckanext.bigquery_datastore.dump.plan import DumpPlan
+from ckanext.bigquery_datastore.dump.ranges import RangeAnswer, parse_range, range_applies
+from ckanext.bigquery_datastore.dump.storage import StoredObject
+from ckanext.bigquery_datastore.dump.stream import Patience, Source, open_stream
+
+# Seconds for a connection to Cloud Storage, and for each read from it.
+_PATIENCE = Patience(connect=5, read=30)
+
+
+def deliver(plan: DumpPlan, state: downloads.Ready, request: Request) -> Response:
+    """The answer that gives the file, or the range of it that the request wants."""
+    if plan.format.rewrite or len(state.objects) > 1 or config.delivery() == "stream":
+        return _stream(plan, state, request)
+    if config.delivery() == "accel":
+        return _accel(plan, state)
+    return redirect(_signed(plan, state.objects[0], request.method), 302)
+
+
+def _accel(plan: DumpPlan, state: downloads.Ready) -> Response:
+    # nginx asks Cloud Storage by GET also for a HEAD of the visitor's.
+    response = Response(content_type=plan.content_type)
+    response.headers["X-Accel-Redirect"] = accel_path(_signed(plan, state.objects[0], "GET"))
+    response.headers["Content-Disposition"] = plan.disposition
+    return response
+
+
+def _stream(plan: DumpPlan, state: downloads.Ready, request: Request) -> Response:
+    rewrite = plan.format.rewrite
+    # The length of a file that is rewritten on the way is not known before its end.
+    wanted = RangeAnswer(200) if rewrite else _range(plan, state, request)
+    response = Response(status=wanted.status, content_type=plan.content_type)
+    response.headers.update(wanted.headers)
+    if wanted.status == 416:
+        return response
+    response.headers["Content-Disposition"] = plan.disposition
+    if request.method == "HEAD":
+        return response
+    sources = [
+        Source(_signed(plan, found, "GET"), found.size, found.generation) for found in state.objects
+    ]
+    stream = open_stream(sources, wanted.span, _PATIENCE)
+    if rewrite:
+        stream = stream.rewritten(lambda chunks: rewrite(plan.fields, chunks, plan.bom))
+    response.response = stream
+    return response
+
+
+def _range(plan: DumpPlan, state: downloads.Ready, request: Request) -> RangeAnswer:
+    applies = range_applies(request.headers.get("If-Range"), f'"{plan.etag}"', plan.modified)
+    return parse_range(request.headers.get("Range") if applies else None, state.size)
+
+
+def _signed(plan: DumpPlan, found: StoredObject, method: str) -> str:
+    return sign.signed_url(downloads.store_rw(), found, method, plan.disposition, plan.content_type)

@@ -1,0 +1,115 @@
+"""Downloads: from a request's parameters to the file, with the site's clients and options.
+
+prepare  ->  DumpPlan          plan, formats      what is asked for, as SQL and names
+engine().advance(plan, until)  engine             Ready or Running, or an error
+    export                                        BigQuery's job
+    storage, assemble, footers, sweep             Cloud Storage's objects
+page(plan)                                        a few rows, at once
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from ckan import model
+from ckan.plugins import toolkit as tk
+
+from ckanext.bigquery_datastore import clients, config
+from ckanext.bigquery_datastore.backend import schema, search
+from ckanext.bigquery_datastore.dump import export, pages, sign
+from ckanext.bigquery_datastore.dump import plan as plans
+from ckanext.bigquery_datastore.dump.engine import Engine, Ready, Running
+from ckanext.bigquery_datastore.dump.formats import FORMATS
+from ckanext.bigquery_datastore.dump.plan import DumpPlan
+from ckanext.bigquery_datastore.dump.storage import Store
+from ckanext.bigquery_datastore.recent import Recent
+
+__all__ = ["DumpPlan", "Ready", "Running", "engine", "page", "prepare", "store_rw", "url_lifetime"]
+
+TABLES: Recent[schema.Table] = Recent()
+FILES: Recent[Ready] = Recent()
+
+# What decides which rows and columns a file has.
+_SELECTING = ("filters", "q", "distinct", "plain", "language", "fields", "sort", "limit", "offset")
+
+
+def prepare(resource_id: str, params: Mapping[str, Any]) -> DumpPlan | None:
+    """The plan for validated parameters of the dump's schema; None where there is no table.
+
+    :raises BadRequest: a filter, field or sort that the table does not have
+    """
+    asked = time.monotonic()
+    table = TABLES.get(
+        resource_id,
+        lambda: schema.get_table(clients.bigquery_ro(), resource_id, clients.CALL_SECONDS),
+    )
+    if table is None:
+        return None
+    select = search.build(table, {name: params.get(name) for name in _SELECTING})
+    is_ordered_by_default = not params.get("sort")
+    if is_ordered_by_default and config.order() == "none":
+        select = replace(select, order_by=())
+    revision, modified = plans.revision(
+        table,
+        dt.datetime.now(dt.timezone.utc),
+        dt.timedelta(seconds=config.volatile_ttl_seconds()),
+    )
+    format_ = FORMATS[params["format"]]
+    limit = params.get("limit")
+    return DumpPlan(
+        resource_id=resource_id,
+        table=table,
+        select=select,
+        format=format_,
+        revision=revision,
+        modified=modified,
+        basename=_basename(resource_id),
+        bom=bool(params["bom"]),
+        is_ordered_by_default=is_ordered_by_default,
+        is_whole=not any(params.get(name) for name in _SELECTING) and limit is None,
+        is_page=_fits_page(limit) and bool(format_.delimiter or format_.rewrite),
+        milliseconds=tk.asbool(tk.config.get("ckan.datastore.ms_in_timestamp", True)),
+        asked=asked,
+    )
+
+
+def engine() -> Engine:
+    """The engine with this site's clients and limits."""
+    return Engine(
+        bigquery=clients.bigquery_rw(),
+        ro=Store(clients.storage_ro(), config.export_bucket()),
+        rw=store_rw(),
+        limits=export.Limits(
+            config.maximum_bytes_billed(), config.job_timeout_seconds(), config.job_labels()
+        ),
+        url_lifetime=url_lifetime(),
+        recent=FILES,
+    )
+
+
+def page(plan: DumpPlan) -> Iterator[bytes]:
+    """The file of a plan whose rows fit into one page, written at once."""
+    return pages.page(clients.bigquery_ro(), plan, config.maximum_bytes_billed())
+
+
+def store_rw() -> Store:
+    return Store(clients.storage_rw(), config.export_bucket())
+
+
+def url_lifetime() -> dt.timedelta:
+    return sign.lifetime()
+
+
+def _fits_page(limit: int | None) -> bool:
+    return limit is not None and limit <= tk.asint(tk.config.get("ckan.datastore.search.rows_max"))
+
+
+def _basename(resource_id: str) -> str:
+    resource = model.Resource.get(resource_id)
+    dataset = resource.package.name if resource else ""
+    name = (resource.name if resource else "") or resource_id
+    return plans.basename(config.filename_template(), dataset, name, resource_id)

@@ -1,0 +1,219 @@
+"""What a download asks for, worked out before anything is asked of Google. Pure.
+
+A plan says which SQL gives the rows, under which name the file is kept, and what the visitor is
+told about it. Two requests that would get the same bytes have plans with the same target.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+from urllib.parse import quote
+
+from ckanext.bigquery_datastore.backend import schema
+from ckanext.bigquery_datastore.backend.schema import Column, Table
+from ckanext.bigquery_datastore.backend.search import Parameter, Select
+from ckanext.bigquery_datastore.dump.formats import STORED, Format
+from ckanext.bigquery_datastore.dump.storage import Headers
+from ckanext.bigquery_datastore.dump.sweep import ROOT
+
+# To be raised when the same plan gives other bytes than before: old files are then not found.
+LAYOUT = 1
+
+
+@dataclass(frozen=True)
+class DumpPlan:
+    """One download: ``format`` is the visitor's, ``stored`` the one that is exported for it.
+
+    ``asked`` is when, on ``time.monotonic``; ``is_page`` that the rows fit into one page of core's
+    datastore_search, and are best answered from a query at once.
+    """
+
+    resource_id: str
+    table: Table
+    select: Select
+    format: Format
+    revision: str
+    modified: dt.datetime
+    basename: str
+    bom: bool
+    is_ordered_by_default: bool
+    is_whole: bool
+    is_page: bool
+    milliseconds: bool
+    asked: float
+
+    @property
+    def stored(self) -> Format:
+        return STORED[self.format.stored_as] if self.format.stored_as else self.format
+
+    @property
+    def columns(self) -> Sequence[Column]:
+        return self.select.columns
+
+    @property
+    def parameters(self) -> Sequence[Parameter]:
+        return self.select.parameters
+
+    @property
+    def by_extract(self) -> bool:
+        """Whether BigQuery can write these very files without a query, which is free."""
+        return (
+            bool(self.stored.extract_format)
+            and self.is_whole
+            and not self.select.order_by
+            and self.table.kind == "TABLE"
+            and not self.table.streaming_buffer
+            and all(
+                self.stored.cast(column, "x", self.milliseconds) == "x" for column in self.columns
+            )
+        )
+
+    def select_sql(self, ordered: bool = True) -> str:
+        """The SELECT of an export. Where it is too large to be sorted, ``ordered`` is false."""
+        select = self.select if ordered else replace(self.select, order_by=())
+        return select.sql(lambda column, sql: self.stored.cast(column, sql, self.milliseconds))
+
+    def may_be_unordered(self, ordered: bool) -> bool:
+        """Whether giving up the order, which nobody asked for, is a way out."""
+        return ordered and self.is_ordered_by_default and bool(self.select.order_by)
+
+    # what is written
+
+    @cached_property
+    def head(self) -> bytes:
+        return self.stored.head([column.name for column in self.columns], self.bom)
+
+    @property
+    def footer_metadata(self) -> Mapping[str, str]:
+        """The data dictionary, as a Parquet file carries it."""
+        return {"ckan": json.dumps({"resource_id": self.resource_id, "fields": self.fields})}
+
+    @property
+    def footer_marks(self) -> Mapping[str, list[str]]:
+        """What the exported columns are, where BigQuery's Parquet does not say so."""
+        return {
+            "utc_columns": [
+                column.stored for column in self.columns if column.bq_type == "TIMESTAMP"
+            ],
+            "json_columns": [
+                column.stored
+                for column in self.columns
+                if column.bq_type == "JSON" or column.type.document
+            ],
+        }
+
+    @property
+    def fields(self) -> list[dict[str, Any]]:
+        """The columns as core's datastore_search and dump tell of them."""
+        return [_field(column) for column in self.columns]
+
+    # where it is kept
+
+    @property
+    def family(self) -> str:
+        """Where all files of one resource and format are."""
+        return f"{ROOT}{self.resource_id}/{self.stored.name}/"
+
+    @cached_property
+    def prefix(self) -> str:
+        return f"{self.family}{self.revision}/{self._key}/"
+
+    @property
+    def target(self) -> str:
+        return f"{self.prefix}data.{self.stored.extension}"
+
+    @property
+    def attempt(self) -> str:
+        return f"{self.prefix}attempt"
+
+    @property
+    def _key(self) -> str:
+        """Names all that decides the bytes, beside the revision of the table."""
+        decisive = repr(
+            (LAYOUT, self.select_sql(), self.parameters, self.head, self.footer_metadata)
+        )
+        digest = hashlib.sha256(decisive.encode()).hexdigest()[:16]
+        return f"{'all' if self.is_whole else 'query'}-{digest}"
+
+    # what the visitor is told
+
+    @property
+    def etag(self) -> str:
+        bom = "-bom" if self.bom else ""
+        return f"{self.revision}-{self._key}-{self.format.name}{bom}"
+
+    @property
+    def filename(self) -> str:
+        return f"{self.basename}.{self.format.extension}"
+
+    @property
+    def content_type(self) -> str:
+        return self.format.content_type
+
+    @property
+    def disposition(self) -> str:
+        return disposition(self.filename)
+
+    @property
+    def headers(self) -> Headers:
+        """Of the stored object, for whoever downloads it without a signed URL's own headers."""
+        return Headers(
+            self.stored.content_type, disposition(f"{self.basename}.{self.stored.extension}")
+        )
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """https://cloud.google.com/bigquery/docs/labels-intro#requirements"""
+        label = re.sub(r"[^a-z0-9_-]", "_", self.resource_id.lower())[:63]
+        return {"ckan_resource": label, "ckan_format": self.stored.name.replace(".", "_")}
+
+
+def _field(column: Column) -> dict[str, Any]:
+    names = {schema.ID: "int", "nested": "json"}
+    name = names.get(column.name) or names.get(column.ckan_type) or column.ckan_type
+    return {"id": column.name, "type": name, **({"info": column.info} if column.info else {})}
+
+
+def revision(table: Table, now: dt.datetime, volatile_ttl: dt.timedelta) -> tuple[str, dt.datetime]:
+    """The state of a table's rows as a name, and since when it holds. Names sort by time.
+
+    Where BigQuery does not tell when rows were last changed, it is the bucket of time we are in.
+    """
+    moment = table.modified
+    if table.kind != "TABLE" or table.streaming_buffer:
+        seconds = int(volatile_ttl.total_seconds())
+        start = int(now.timestamp()) // seconds * seconds
+        moment = max(moment, dt.datetime.fromtimestamp(start, dt.timezone.utc))
+    return f"{_microseconds(moment):014x}", moment
+
+
+def disposition(filename: str) -> str:
+    """A Content-Disposition that every browser understands (RFC 6266, RFC 5987)."""
+    plain = filename.encode("ascii", "ignore").decode() or "download"
+    if plain == filename:
+        return f'attachment; filename="{plain}"'
+    return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(filename, safe='')}"
+
+
+def basename(template: str, dataset: str, resource: str, resource_id: str) -> str:
+    """A file's name after the site's template, safe for every file system."""
+    filled = template.format(
+        dataset=_safe(dataset), resource=_safe(resource), resource_id=_safe(resource_id)
+    )
+    return filled.strip("-. ")[:150] or resource_id
+
+
+def _safe(name: str) -> str:
+    """Letters and digits of any script stay; everything else is a dash."""
+    return re.sub(r"[^\w.]+", "-", name).strip("-.")
+
+
+def _microseconds(moment: dt.datetime) -> int:
+    return (moment - dt.datetime.fromtimestamp(0, dt.timezone.utc)) // dt.timedelta(microseconds=1)

@@ -1,0 +1,101 @@
+"""What may be deleted from the export bucket, and its deletion.
+
+A file that a newer revision supersedes stays as long as a URL that was signed for it may live: that
+is, until the newest revision has been published for longer than a URL lives.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from ckanext.bigquery_datastore.dump.storage import Store, StoredObject
+
+ROOT = "dumps/"
+
+# An answer may be given from what a process heard of a table a moment ago (metadata_ttl_seconds, an
+# hour at most): a URL may be signed for a superseded file that long after the newer one is there.
+MARGIN = dt.timedelta(hours=1)
+
+# A query job runs for six hours at most (https://cloud.google.com/bigquery/quotas#query_jobs); what
+# an attempt has not become by then, it never will.
+ATTEMPT_LIFETIME = dt.timedelta(hours=12)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where an object stands: ``dumps/<resource>/<format>/<revision>/<key>/<rest>``."""
+
+    found: StoredObject
+    family: str
+    revision: str
+    key: str
+    rest: str
+
+    @property
+    def is_file(self) -> bool:
+        return self.rest.startswith("data.")
+
+
+def sweep(store: Store, prefix: str, url_lifetime: dt.timedelta) -> int:
+    """Delete what nobody can ask for any more under the prefix; how many objects that were."""
+    now = dt.datetime.now(dt.timezone.utc)
+    return store.delete(superfluous(store.list(prefix), now, url_lifetime))
+
+
+def purge(store: Store, resource_id: str) -> int:
+    """Delete every export of a resource, whoever may still hold a URL; how many objects."""
+    return store.delete(store.list(f"{ROOT}{resource_id}/"))
+
+
+def superfluous(
+    objects: Iterable[StoredObject], now: dt.datetime, url_lifetime: dt.timedelta
+) -> list[StoredObject]:
+    """The objects that no live URL points to and no export will use."""
+    places = [_place(found) for found in objects]
+    families: dict[str, list[_Place]] = {}
+    for place in places:
+        families.setdefault(place.family, []).append(place)
+    return [
+        place.found
+        for family in families.values()
+        for place in _superfluous_in(family, now, url_lifetime)
+    ]
+
+
+def _superfluous_in(
+    family: Sequence[_Place], now: dt.datetime, url_lifetime: dt.timedelta
+) -> list[_Place]:
+    files = [place for place in family if place.is_file]
+    # Revisions are times in hex of one width: the greatest is the newest.
+    current = max((place.revision for place in files), default=None)
+    # The first file of the newest revision tells since when nothing older was signed.
+    since = min((p.found.created for p in files if p.revision == current), default=now)
+    settled = now - since > url_lifetime + MARGIN
+    in_parts = {place.found.metadata["parts"] for place in files if "parts" in place.found.metadata}
+    published = {(place.revision, place.key) for place in files}
+
+    def is_superfluous(place: _Place) -> bool:
+        if place.revision != current and settled:
+            return not _is_younger(place, now)
+        if place.is_file or any(place.found.name.startswith(folder) for folder in in_parts):
+            return False
+        # Left by an attempt: of a published file, or of one that died.
+        is_left = (place.revision, place.key) in published and place.rest != "attempt"
+        return (is_left and now - place.found.created > url_lifetime) or (
+            now - place.found.created > ATTEMPT_LIFETIME
+        )
+
+    return [place for place in family if is_superfluous(place)]
+
+
+def _is_younger(place: _Place, now: dt.datetime) -> bool:
+    """Whether an attempt at another revision may still be under way."""
+    return not place.is_file and now - place.found.created < ATTEMPT_LIFETIME
+
+
+def _place(found: StoredObject) -> _Place:
+    parts = found.name.split("/", 5)
+    root, resource, format_, revision, key, rest = parts + [""] * (6 - len(parts))
+    return _Place(found, f"{root}/{resource}/{format_}", revision, key, rest)

@@ -1,0 +1,83 @@
+"""Nothing is deleted that a live signed URL may point to, and nothing else stays."""
+
+import datetime as dt
+
+from ckanext.bigquery_datastore.dump.storage import StoredObject
+from ckanext.bigquery_datastore.dump.sweep import ATTEMPT_LIFETIME, MARGIN, superfluous
+
+NOW = dt.datetime(2026, 1, 10, tzinfo=dt.timezone.utc)
+LIFETIME = dt.timedelta(hours=1)
+LONG_AGO = LIFETIME + MARGIN + dt.timedelta(seconds=1)
+
+
+def stored(path: str, age: dt.timedelta, **metadata: str) -> StoredObject:
+    return StoredObject(f"dumps/res/csv/{path}", 1, 1, NOW - age, metadata=metadata)
+
+
+def swept(*objects: StoredObject) -> list[str]:
+    return [o.name.removeprefix("dumps/res/csv/") for o in superfluous(objects, NOW, LIFETIME)]
+
+
+def test_a_superseded_file_stays_while_a_url_for_it_may_live():
+    old = stored("01/all-a/data.csv", dt.timedelta(days=3))
+    assert swept(old, stored("02/all-a/data.csv", LIFETIME)) == []
+
+
+def test_a_superseded_file_goes_once_no_url_for_it_can_live():
+    old = stored("01/all-a/data.csv", dt.timedelta(days=3))
+    assert swept(old, stored("02/all-a/data.csv", LONG_AGO)) == ["01/all-a/data.csv"]
+
+
+def test_a_late_file_of_the_newest_revision_does_not_keep_the_old_ones_longer():
+    assert swept(
+        stored("01/all-a/data.csv", dt.timedelta(days=3)),
+        stored("02/all-a/data.csv", LONG_AGO),
+        stored("02/query-b/data.csv", dt.timedelta(seconds=1)),
+    ) == ["01/all-a/data.csv"]
+
+
+def test_an_old_revision_that_is_published_late_is_still_the_old_one():
+    assert swept(
+        stored("02/all-a/data.csv", LONG_AGO), stored("01/all-a/data.csv", dt.timedelta(seconds=1))
+    ) == ["01/all-a/data.csv"]
+
+
+def test_the_newest_files_stay_for_ever():
+    age = dt.timedelta(days=300)
+    assert swept(stored("02/all-a/data.csv", age), stored("02/query-b/data.csv", age)) == []
+
+
+def test_other_formats_and_resources_do_not_supersede():
+    age = dt.timedelta(days=3)
+    newer = StoredObject("dumps/res/tsv/02/all-a/data.tsv", 1, 1, NOW - LONG_AGO)
+    assert swept(stored("01/all-a/data.csv", age), newer) == []
+
+
+def test_what_an_attempt_left_beside_its_file_goes_after_a_while():
+    objects = [stored("02/all-a/data.csv", LONG_AGO), stored("02/all-a/7/part-0.csv", LONG_AGO)]
+    assert swept(*objects) == ["02/all-a/7/part-0.csv"]
+
+
+def test_the_parts_of_a_file_that_is_kept_in_parts_stay():
+    objects = [
+        stored("02/all-a/data.csv", LONG_AGO, parts="dumps/res/csv/02/all-a/7/"),
+        stored("02/all-a/7/part-0.csv", LONG_AGO),
+    ]
+    assert swept(*objects) == []
+
+
+def test_an_attempt_that_may_still_be_at_work_is_left_alone():
+    assert (
+        swept(
+            stored("02/all-a/data.csv", LONG_AGO),
+            stored("03/all-a/attempt", dt.timedelta(hours=5)),
+            stored("03/all-a/9/part-0.csv", dt.timedelta(hours=5)),
+        )
+        == []
+    )
+
+
+def test_an_attempt_that_never_became_a_file_goes_in_the_end():
+    old = ATTEMPT_LIFETIME + dt.timedelta(seconds=1)
+    objects = [stored("03/all-a/attempt", old), stored("03/all-a/9/part-0.csv", old)]
+    assert swept(*objects) == ["03/all-a/attempt", "03/all-a/9/part-0.csv"]
