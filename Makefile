@@ -4,7 +4,7 @@ ARGS ?=
 
 export STACK_CKAN := $(CKAN)
 BIN := .stack/venv-$(CKAN)/bin
-IN_STACK := . .stack/env &&
+IN_STACK := . .stack/env-$(CKAN) &&
 
 .DEFAULT_GOAL := help
 .PHONY: help stack services restart stop status demo test core-suite check clean

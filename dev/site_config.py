@@ -93,7 +93,8 @@ def _write_ini(path: Path, base: Path, settings: dict[str, str]) -> None:
         f"use = config:{base}",
         *(f"{key} = {value}" for key, value in settings.items()),
     ]
-    path.write_text("\n".join(lines) + "\n")
+    logging = base.read_text().partition("[loggers]")
+    path.write_text("\n".join([*lines, "", *logging[1:]]))
 
 
 def make_bigquery_dataset(dataset: str, location: str) -> str:
@@ -129,8 +130,8 @@ def seed(version: Version, log: Path) -> str:
     return "users, organisations and datasets made"
 
 
-def write_env(version: Version) -> Path:
-    """The shell file: `. .stack/env`."""
+def write_env(version: Version, *, site: bool) -> Path:
+    """Shell files: .stack/env-<version>, and .stack/env for the version whose site is up."""
     tokens = _tokens_file(version)
     values = {
         "CKAN_INI": str(version.ini),
@@ -140,11 +141,13 @@ def write_env(version: Version) -> Path:
     }
     lines = [f"export {name}={shlex.quote(value)}" for name, value in values.items()]
     lines.append(f'export PATH={shlex.quote(str(version.bin))}:"$PATH"')
-    path = HOME / "env"
-    path.touch(mode=0o600)
-    path.chmod(0o600)
-    path.write_text("\n".join(lines) + "\n")
-    return path
+    paths = [HOME / f"env-{version.short}"]
+    if site or not (HOME / "env").exists():
+        paths.append(HOME / "env")
+    for path in paths:
+        path.touch(mode=0o600)
+        path.write_text("\n".join(lines) + "\n")
+    return paths[-1]
 
 
 def _tokens_file(version: Version) -> Path:

@@ -156,8 +156,9 @@ def steps(version: Version, supervisor: Supervisor) -> list[Step]:
 
 def up(version: Version, supervisor: Supervisor, wanted: list[str]) -> None:
     began = time.monotonic()
-    run_steps(steps(version, supervisor), wanted or ["services", "ckan"])
-    env = site_config.write_env(version)
+    wanted = wanted or ["services", "ckan"]
+    run_steps(steps(version, supervisor), wanted)
+    env = site_config.write_env(version, site="ckan" in wanted)
     print(
         f"CKAN {version.ckan} stack: ready in {time.monotonic() - began:.1f} s. "
         f"In a shell: . {env.relative_to(REPOSITORY)}"

@@ -223,16 +223,18 @@ def _run_site(
     from ckan.common import config
 
     url = f"http://127.0.0.1:{_free_port()}"
+    base = (base or Path(config["__file__"])).resolve()
     settings = {
-        "use": f"config:{(base or Path(config['__file__'])).resolve()}",
+        "use": f"config:{base}",
         "ckan.site_url": url,
         "ckan.storage_path": str(folder / "storage"),
         **options,
     }
     ini, log = folder / "ckan.ini", folder / "ckan.log"
-    ini.write_text(
-        "\n".join(["[app:main]", *(f"{key} = {value}" for key, value in settings.items())])
-    )
+    lines = [f"{key} = {value}" for key, value in settings.items()]
+    # CKAN 2.11 looks for logging sections in the last file of a chain only.
+    logging = base.read_text().partition("[loggers]")
+    ini.write_text("\n".join(["[app:main]", *lines, "", *logging[1:]]))
     command = [
         *(str(Path(sys.executable).with_name("ckan")), "-c", str(ini), "run"),
         *("--host", "127.0.0.1", "--port", str(urlsplit(url).port)),
