@@ -4,6 +4,7 @@
     stack.py restart       the CKAN site alone, to run changed code; or the services named
     stack.py down          end what was started here, and nothing else
     stack.py status        what runs
+    stack.py clean         down, and remove all that it keeps
 
 In the environment: STACK_CKAN=2.11 chooses the CKAN version (default 2.12), STACK_PORT_OFFSET=1000
 moves all ports, STACK_LANE=name gives a test run databases of its own (two at the same time), and
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -41,6 +43,7 @@ from layout import (
     STORAGE_URL,
     VERSIONS,
     Version,
+    postgresql_data,
 )
 from machine import StackError, install_packages, user_of_postgresql
 from services import Service, Supervisor, redis_answers, url_answers
@@ -170,6 +173,13 @@ def down(supervisor: Supervisor) -> None:
         print(f"  {name:<12} {supervisor.stop(name)}", flush=True)
 
 
+def clean(supervisor: Supervisor) -> None:
+    down(supervisor)
+    for folder in (postgresql_data(), HOME):
+        shutil.rmtree(folder, ignore_errors=True)
+        print(f"  removed      {folder}")
+
+
 def status(version: Version, supervisor: Supervisor) -> None:
     for name, service in services(version).items():
         running = supervisor.running(name)
@@ -195,6 +205,8 @@ def main(arguments: list[str]) -> int:
                 up(version, supervisor, rest or ["ckan"])
             elif command == "down":
                 down(supervisor)
+            elif command == "clean":
+                clean(supervisor)
             elif command == "status":
                 status(version, supervisor)
             else:
