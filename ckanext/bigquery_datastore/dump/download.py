@@ -22,8 +22,8 @@ log = logging.getLogger(__name__)
 
 CHUNK = 64 * 1024
 
-# What waits in the pipe; as much again may be in the worker's hands.
-BUFFER = 2 * CHUNK
+# What waits in the pipe before it takes no more; as much again may be in the worker's hands.
+BUFFER = CHUNK
 
 # The next object's connection is opened when the present one has this much left.
 OPEN_AHEAD = 1024 * 1024
