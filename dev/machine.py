@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 # Debian package -> what shows that it is there: a program on PATH, or a file (a pattern).
-PACKAGES = {
+FOR_SERVICES = {
     "postgresql": "/usr/lib/postgresql/*/bin/initdb",
     "redis-server": "redis-server",
     "openjdk-17-jdk-headless": "javac",
@@ -20,6 +20,8 @@ PACKAGES = {
     "fonts-liberation": "/usr/share/fonts/*/*",
     "nginx-light": "/usr/sbin/nginx",
     "curl": "curl",
+}
+FOR_CKAN = {
     # psycopg2 has no wheel for Linux: it is compiled here.
     "gcc": "gcc",
     "libc6-dev": "/usr/include/stdio.h",
@@ -59,11 +61,18 @@ class StackError(Exception):
     """Something that a person has to put right: a sentence that says what, and how."""
 
 
-def install_packages(log: Path) -> str:
+def install_for_ckan(log: Path) -> str:
+    """A Python that CKAN runs on, and what its packages are compiled with."""
+    return install(FOR_CKAN, log, [] if find_python() else PYTHON_PACKAGES)
+
+
+def install_for_services(log: Path) -> str:
+    return install(FOR_SERVICES, log)
+
+
+def install(packages: Mapping[str, str], log: Path, also: Sequence[str] = ()) -> str:
     """Install what is missing with apt-get; where nothing is missing it is not even called."""
-    missing = [name for name, proof in PACKAGES.items() if not _is_there(proof)]
-    if find_python() is None:
-        missing += PYTHON_PACKAGES
+    missing = [*(name for name, proof in packages.items() if not _is_there(proof)), *also]
     if not missing:
         return "nothing missing"
     if not shutil.which("apt-get"):

@@ -20,6 +20,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import databases
 import site_config
@@ -45,7 +46,7 @@ from layout import (
     Version,
     postgresql_data,
 )
-from machine import StackError, install_packages, user_of_postgresql
+from machine import StackError, install_for_ckan, install_for_services, user_of_postgresql
 from services import Service, Supervisor, redis_answers, url_answers
 from steps import Step, run_steps
 from venv_of import install_ckan
@@ -119,13 +120,17 @@ def steps(version: Version, supervisor: Supervisor) -> list[Step]:
     def start(name: str, after: tuple[str, ...]) -> Step:
         return Step(name, lambda: supervisor.start(table[name]), after, LOGS / f"{name}.log")
 
-    def log(name: str):
+    apt = LOGS / "apt.log"
+
+    def log(name: str) -> Path:
         return LOGS / f"{name}-{version.short}.log"
 
     return [
-        Step("packages", lambda: install_packages(LOGS / "apt.log"), (), LOGS / "apt.log"),
+        Step("compilers", lambda: install_for_ckan(apt), (), apt),
+        # One apt-get at a time; the venv is made meanwhile.
+        Step("packages", lambda: install_for_services(apt), ("compilers",), apt),
         Step("jars", solr.fetch_jars, ("packages",), LOGS / "maven.log"),
-        Step("venv", lambda: install_ckan(version, log("pip")), ("packages",), log("pip")),
+        Step("venv", lambda: install_ckan(version, log("pip")), ("compilers",), log("pip")),
         Step("cluster", databases.make_cluster, ("packages",), LOGS / "initdb.log"),
         start("postgresql", ("cluster",)),
         start("redis", ("packages",)),
