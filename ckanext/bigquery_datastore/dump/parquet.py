@@ -84,8 +84,9 @@ def merge(
     The schema, the column orders and the writer's name are those of the first shard, and so is
     the key/value metadata where shards differ; the keys in which they do are named under
     ``CONFLICTS``. ``metadata`` is added, and wins. ``utc_columns`` and ``json_columns`` (dotted
-    paths in the table, see ``parquet_schema.mark``) are marked as timestamps in UTC and as JSON;
-    Arrow's copy of the schema, which would say otherwise, is then left out.
+    paths in the table, see ``parquet_schema.mark``) are marked as timestamps in UTC and as JSON.
+    Where any of these is given, Arrow's own copy of the schema, which would hide it from pyarrow
+    and Polars, is left out.
 
     Raises ``FooterError``, in one sentence, for shards that are not Parquet, are encrypted, do
     not fit together or contradict themselves.
@@ -98,7 +99,7 @@ def merge(
     out = BytesIO()
     _put_head(out, schema, heads)
     rest = _move_all_groups(shards, heads, out)
-    if schema != heads[0].schema:
+    if metadata or schema != heads[0].schema:
         rest.key_values.pop(_ARROW_SCHEMA, None)
     rest.put(out, metadata or {})
     if out.tell() > _LONGEST_FOOTER:

@@ -26,6 +26,7 @@ class Rule(Enum):
     """What becomes of a field."""
 
     MOVE = auto()  # an offset into the file
+    MOVE_OR_ZERO = auto()  # one that need not be right
     DROP = auto()  # refers to what is not carried along
     COUNT = auto()  # rows: copied, and added up
     COLUMNS = auto()  # a list of column chunks
@@ -62,7 +63,9 @@ _COLUMN = Layout(
     "column chunk",
     {
         1: Rule.ELSEWHERE,  # file_path
-        2: Rule.MOVE,  # file_offset
+        # file_offset: no reader may rely on it, new writers write 0, and Polars writes what may
+        # point behind its data.
+        2: Rule.MOVE_OR_ZERO,
         3: Rule.METADATA,
         4: Rule.DROP,  # offset_index_offset
         5: Rule.DROP,  # offset_index_length
@@ -126,10 +129,10 @@ class _Mover:
             if rule is Rule.DROP:
                 pos = thrift.skip(footer, pos, kind)
                 continue
-            if rule is Rule.MOVE:
+            if rule is Rule.MOVE or rule is Rule.MOVE_OR_ZERO:
                 write(thrift.put_field(read, thrift.I64, written))
                 number, pos = _number(footer, pos, kind)
-                write(self.moved(number))
+                write(self.moved(number) if rule is Rule.MOVE else self.moved_or_zero(number))
             else:
                 write(thrift.put_field(read, kind, written))
                 pos = self.value(pos, kind, rule)
@@ -148,6 +151,8 @@ class _Mover:
             return self.struct(pos, _METADATA)
         if rule is Rule.COUNT:
             rows, _ = _number(self.footer, pos, kind)
+            if rows < 0:
+                raise FooterError("a row group's row count is negative")
             self.rows += rows
         elif rule is Rule.ELSEWHERE:
             raise FooterError("the data of a column chunk lies in another file")
@@ -174,19 +179,16 @@ class _Mover:
             write(
                 (
                     b"\x26",
-                    self.moved_varint(at),
+                    self.moved_or_zero(_offset(at)),
                     before,
-                    self.moved_varint(data),
-                    b"" if dictionary is None else b"\x26" + self.moved_varint(dictionary),
+                    self.moved(_offset(data)),
+                    b"" if dictionary is None else b"\x26" + self.moved(_offset(dictionary)),
                     after,
                     b"\0\0",
                 )
             )
             pos = chunk.end()
         return pos
-
-    def moved_varint(self, varint: bytes) -> bytes:
-        return self.moved(thrift.integer(varint, 0)[0])
 
     def moved(self, offset: int) -> bytes:
         """Where ``offset`` is in the new file. Zero, where no data can be, means that it is unset:
@@ -197,14 +199,18 @@ class _Mover:
             raise FooterError(f"it points to byte {offset}, and its data ends at {self.end}")
         return thrift.put_integer(offset + self.base)
 
+    def moved_or_zero(self, offset: int) -> bytes:
+        return self.moved(offset) if offset <= self.end else b"\0"
+
+
+def _offset(varint: bytes) -> int:
+    return thrift.integer(varint, 0)[0]
+
 
 def _number(footer: bytes, pos: int, kind: int) -> tuple[int, int]:
     if not thrift.I16 <= kind <= thrift.I64:
         raise FooterError("an offset or a row count is not a whole number")
-    number, pos = thrift.integer(footer, pos)
-    if number < 0:
-        raise FooterError("an offset or a row count is negative")
-    return number, pos
+    return thrift.integer(footer, pos)
 
 
 @cache
