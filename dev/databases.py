@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from functools import cache
 from pathlib import Path
 
 from layout import (
@@ -28,7 +27,6 @@ FAST_SHUTDOWN = signal.SIGINT  # PostgreSQL's own: does not wait for clients to 
 ROLES = ("ckan", "datastore_ro")
 
 
-@cache
 def program(name: str) -> str:
     """The newest installed server's program (Debian keeps them off PATH)."""
     found = sorted(

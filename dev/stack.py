@@ -115,10 +115,13 @@ def services(version: Version) -> dict[str, Service]:
 
 def steps(version: Version, supervisor: Supervisor) -> list[Step]:
     """All steps to the demo site, each with those it stands on."""
-    table = services(version)
 
     def start(name: str, after: tuple[str, ...]) -> Step:
-        return Step(name, lambda: supervisor.start(table[name]), after, LOGS / f"{name}.log")
+        # The table is read when its turn comes: before, the programs may not be installed.
+        def run() -> str:
+            return supervisor.start(services(version)[name])
+
+        return Step(name, run, after, LOGS / f"{name}.log")
 
     apt = LOGS / "apt.log"
 
