@@ -144,13 +144,18 @@ class _Parser:
             if condition is not None:
                 members.append(condition)
         if plain or not ranges:
-            members.append(self.compare(name, "in", plain))
+            self.counted()
+            # As in core, a list may be a filter of another plugin: no check of the name here.
+            members.append(Compare(name, "in", plain))
         return _group("or", members)
 
-    def compare(self, name: str, op: str, value: Any) -> Condition:
+    def counted(self) -> None:
         self.count += 1
         if self.count > MAX_CONDITIONS:
             raise InvalidFilters("Maximum number of filter operations exceeded")
+
+    def compare(self, name: str, op: str, value: Any) -> Condition:
+        self.counted()
         if name not in self.fields:
             self.faults.append(f"Unknown field: {name}")
         return Compare(name, op, value)

@@ -8,7 +8,7 @@ refused in core's words (``Invalid.errors``).
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -98,13 +98,13 @@ class Select:
         """The statement. ``render`` gives the SQL of a column's output from that of its value;
         rows are sorted by the value."""
         if self.distinct:
-            inner = f"SELECT DISTINCT {self._list(_as_is)} {self._from()}"
-            source = f"FROM ({inner}{self._order()}{self._page()}) AS {T}"
+            # After SELECT DISTINCT, GoogleSQL sorts by what was selected, not by the table.
+            source = f"FROM (SELECT DISTINCT {self._list(_as_is)} {self._from()}) AS {T}"
             outer = ", ".join(
                 f"{render(column, f'{T}.{quote_name(alias)}')} AS {quote_name(alias)}"
                 for column, alias in zip(self.columns, self.aliases, strict=True)
             )
-            return f"SELECT {outer} {source}{self._order()}"
+            return f"SELECT {outer} {source}{self._order()}{self._page()}"
         return f"SELECT {self._list(render)} {self._from()}{self._order()}{self._page()}"
 
     def count_sql(self) -> str:
@@ -150,23 +150,19 @@ def build(
     *,
     extra_where: Sequence[str] = (),
     extra_parameters: Sequence[Parameter] = (),
+    custom_filters: Collection[str] = (),
     default_language: str = "english",
 ) -> Select:
     """The Select for the parameters of datastore_search (those of its schema; others ignored).
 
     No limit is added, and rows are sorted by ``_id`` where the table has one and nothing else
-    is asked for. ``extra_where``: conditions of other plugins, on the table named ``t``.
+    is asked for. ``extra_where``: conditions of other plugins, on the table named ``t``;
+    ``custom_filters``: the names in ``filters`` that they stand for.
 
     :raises Invalid: core would refuse the parameters
     """
-    return _Builder(table, params, default_language).select(extra_where, extra_parameters)
-
-
-def conditions(table: Table, filters: Any) -> tuple[str, tuple[Parameter, ...]]:
-    """The condition for a deletion, on the table named ``t``, with its values; "" for none."""
-    builder = _Builder(table, {"filters": filters}, "english")
-    builder.add_filters()
-    return " AND ".join(builder.where), tuple(builder.parameters)
+    builder = _Builder(table, params, default_language, custom_filters)
+    return builder.select(extra_where, extra_parameters)
 
 
 def get_list(value: Any, strip: bool = True) -> list[str] | None:
@@ -198,8 +194,15 @@ def _query_fault(message: str) -> Invalid:
 class _Builder:
     """Gathers the parts of one Select."""
 
-    def __init__(self, table: Table, params: Mapping[str, Any], language: str) -> None:
+    def __init__(
+        self,
+        table: Table,
+        params: Mapping[str, Any],
+        language: str,
+        custom_filters: Collection[str],
+    ) -> None:
         self.table = table
+        self.custom_filters = custom_filters
         self.params = params
         self.language = params.get("language") or language
         self.where: list[str] = []
@@ -257,18 +260,22 @@ class _Builder:
             condition = filters_module.parse(self.params.get("filters"), self.available)
         except filters_module.InvalidFilters as err:
             raise Invalid({"filters": err.messages}) from err
-        if condition is not None:
-            self.where.append(self.condition(condition))
+        if condition is not None and (sql := self.condition(condition)):
+            self.where.append(sql)
 
     def condition(self, condition: Condition) -> str:
+        """SQL, or "" where only other plugins' filters are in it."""
         if isinstance(condition, Compare):
             return self.compare(condition)
-        joined = f" {condition.op.upper()} ".join(
-            self.condition(member) for member in condition.members
-        )
-        return f"({joined})"
+        members = [self.condition(member) for member in condition.members]
+        joined = f" {condition.op.upper()} ".join(filter(None, members))
+        return f"({joined})" if joined else ""
 
     def compare(self, compare: Compare) -> str:
+        if compare.field in self.custom_filters:
+            return ""
+        if compare.field not in self.available:
+            raise invalid_value("filters", compare.field)
         column = self.available[compare.field]
         if compare.op == "in":
             found = [value for value in compare.value if value is not None]

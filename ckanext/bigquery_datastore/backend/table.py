@@ -262,6 +262,11 @@ def table_description(table: Table) -> str:
     return whole
 
 
+def alias_description(resource_id: str) -> str:
+    """The description of an alias' view."""
+    return f"Another name of {resource_id}.\n\nCKAN {_dump({'alias_of': resource_id})}"
+
+
 def unpack(packed: str) -> dict[str, Any]:
     try:
         return json.loads(zlib.decompress(base64.b85decode(packed)))

@@ -94,6 +94,8 @@ def text(value: Any, longest: int | None = None) -> str:
         raise _mismatch("text", value)
     if "\0" in result:
         raise BadValue("A string literal cannot contain NUL (0x00) characters.")
+    if not result.isascii() and any("\ud800" <= char <= "\udfff" for char in result):
+        raise BadValue('invalid byte sequence for encoding "UTF8"')
     if longest is not None and len(result) > longest:
         raise BadValue(f"value too long for type character varying({longest})")
     return result

@@ -1,0 +1,78 @@
+"""CKAN's own DataStore tests, as they are in the installed wheel, on this extension's backend.
+
+    make core-suite                          CKAN 2.12 on BigQuery
+    make core-suite CKAN=2.11
+    make core-suite ARGS=--postgresql        the same tests on core's own backend, to tell a fault
+                                             of the set-up from a difference of the backends
+    make core-suite ARGS="-k test_search"    further arguments are pytest's
+
+Tests that are about PostgreSQL itself are named, with the reason, in core_suite_excluded.txt.
+"""
+
+from __future__ import annotations
+
+import configparser
+import os
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+from layout import HOME, Version
+
+HERE = Path(__file__).resolve().parent
+TESTS = "ckanext.datastore.tests"
+
+
+def options(version: Version, is_postgresql: bool) -> dict[str, str]:
+    """What CKAN's own test-core.ini sets for these tests, which the wheel does not carry."""
+    core = Path(sysconfig.get_path("purelib")) / "ckanext" / "datastore"
+    shared = {
+        "ckan.datastore.sqlsearch.enabled": "true",
+        "ckan.datastore.sqlsearch.allowed_functions_file": str(core / "allowed_functions.txt"),
+        "ckan.datapusher.api_token": "for-tests-only",
+        "ckan.datapusher.url": "http://datapusher.test",
+        "ckan.datapusher.formats": "csv xls xlsx tsv",
+    }
+    if is_postgresql:
+        return {**shared, "ckan.plugins": "datastore"}
+    return {
+        **shared,
+        "ckan.plugins": "bigquery_datastore datastore",
+        # These tests read a download from the answer itself.
+        "ckanext.bigquery_datastore.delivery": "stream",
+    }
+
+
+def write_ini(version: Version, is_postgresql: bool) -> Path:
+    base = version.core_ini if is_postgresql else version.test_ini
+    written = configparser.RawConfigParser()
+    written["app:main"] = {"use": f"config:{base}", **options(version, is_postgresql)}
+    path = HOME / f"core-suite-{base.stem}.ini"
+    with path.open("w") as file:
+        written.write(file)
+        # Sections of logging are not inherited.
+        file.write((HERE.parent / "test.ini").read_text().split("WTF_CSRF_ENABLED = false\n")[1])
+    return path
+
+
+def main(arguments: list[str]) -> int:
+    version = Version(os.environ.get("STACK_CKAN", "2.12"))
+    is_postgresql = "--postgresql" in arguments
+    rest = [argument for argument in arguments if argument != "--postgresql"]
+    ini = write_ini(version, is_postgresql)
+    command = [sys.executable, "-m", "pytest", "-o", "addopts=", "-p", "no:cacheprovider"]
+    command += ["-p", "no:bqemulator", "-p", "core_suite_plugin", f"--ckan-ini={ini}"]
+    command += ["-q", "--no-header", "-W", "ignore", "--pyargs", *(rest or []), TESTS]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(HERE),
+        "CORE_SUITE_BACKEND": "postgresql" if is_postgresql else "bigquery",
+        "CORE_SUITE_SCRATCH": str(version.core_ini),
+    }
+    # Outside the repository: its pyproject and conftest are not core's.
+    return subprocess.run(command, cwd=HOME, env=environment, check=False).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

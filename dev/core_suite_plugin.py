@@ -1,0 +1,123 @@
+"""What core's DataStore tests need around them on another backend, brought from outside.
+
+- The fixtures of those tests clean a PostgreSQL database: here they clean the dataset.
+- Their option ``ckan.plugins`` names ``datastore``: here ``bigquery_datastore`` stands before it.
+- Tests that are about PostgreSQL itself are left out: core_suite_excluded.txt says which and why.
+
+On core's own backend (CORE_SUITE_BACKEND=postgresql) nothing of this happens.
+"""
+
+from __future__ import annotations
+
+import configparser
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+IS_BIGQUERY = os.environ.get("CORE_SUITE_BACKEND") == "bigquery"
+EXCLUDED = Path(__file__).with_name("core_suite_excluded.txt")
+counts: dict[str, int] = {"excluded": 0}
+
+
+def excluded() -> dict[str, str]:
+    """The reason for each test that is left out, by its name: file.py::[Class::]test."""
+    found = {}
+    for line in EXCLUDED.read_text(encoding="utf-8").splitlines():
+        name, bar, reason = line.partition(" | ")
+        if bar and not line.startswith("#"):
+            found[name.strip()] = reason.strip()
+    return found
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not IS_BIGQUERY:
+        return
+    reasons = excluded()
+    kept, left_out = [], []
+    seen: set[int] = set()
+    for item in items:
+        name = re.sub(r"\[.*\]$", "", item.nodeid.split("/")[-1])
+        (left_out if name in reasons else kept).append(item)
+        for node in item.listchain():
+            if id(node) not in seen:
+                seen.add(id(node))
+                _name_our_plugin(node)
+    counts["excluded"] = len(left_out)
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = kept
+
+
+def _name_our_plugin(node: Any) -> None:
+    for place, mark in enumerate(node.own_markers):
+        if mark.name == "ckan_config" and mark.args[0] == "ckan.plugins":
+            plugins = mark.args[1].split()
+            if "datastore" in plugins and "bigquery_datastore" not in plugins:
+                value = f"bigquery_datastore {mark.args[1]}"
+                node.own_markers[place] = pytest.mark.ckan_config("ckan.plugins", value).mark
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    passed = len(terminalreporter.stats.get("passed", []))
+    failed = len(terminalreporter.stats.get("failed", []) + terminalreporter.stats.get("error", []))
+    backend = "BigQuery" if IS_BIGQUERY else "PostgreSQL"
+    terminalreporter.write_line(
+        f"core-suite on {backend}: {passed} passed, {failed} failed, {counts['excluded']} excluded"
+    )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection() -> None:
+    """Put ours in the place of what reaches into PostgreSQL."""
+    if not IS_BIGQUERY:
+        return
+    import sqlalchemy as sa
+    from ckan import model
+    from ckanext.datastore.backend import postgres
+    from ckanext.datastore.tests import helpers
+
+    scratch = configparser.RawConfigParser()
+    scratch.read(os.environ["CORE_SUITE_SCRATCH"])
+    engine = sa.create_engine(scratch["app:main"]["ckan.datastore.write_url"])
+    # Modules and fixtures open an engine that the tests which are kept never use.
+    postgres._get_engine_from_url = lambda url, **_options: engine
+    # test_unit.py configures the PostgreSQL backend, and then tests names of fields.
+    postgres.DatastorePostgresqlBackend._check_urls_and_permissions = lambda _self: None
+
+    def rebuild_all_dbs(_session: Any) -> None:
+        empty_dataset()
+        model.repo.rebuild_db()
+
+    helpers.clear_db = lambda _session: empty_dataset()
+    helpers.rebuild_all_dbs = rebuild_all_dbs
+    make_dataset()
+
+
+def _client() -> Any:
+    from ckanext.bigquery_datastore import clients
+
+    return clients.bigquery_rw()
+
+
+def make_dataset() -> None:
+    from google.cloud import bigquery, storage
+
+    from ckanext.bigquery_datastore import clients, config
+
+    dataset = bigquery.Dataset(f"{config.project()}.{config.dataset()}")
+    dataset.location = config.location()
+    _client().delete_dataset(dataset.reference, delete_contents=True, not_found_ok=True)
+    _client().create_dataset(dataset)
+    google: storage.Client = clients.storage_rw()
+    if google.lookup_bucket(config.export_bucket()) is None:
+        google.create_bucket(config.export_bucket(), location=config.location())
+
+
+def empty_dataset() -> None:
+    from ckanext.bigquery_datastore import config
+
+    client = _client()
+    for table in client.list_tables(f"{config.project()}.{config.dataset()}"):
+        client.delete_table(table.reference, not_found_ok=True)
