@@ -8,11 +8,11 @@ stream     CKAN passes the bytes on: where the site wants it, where a format is 
 
 from __future__ import annotations
 
-from ckanext.bigquery_datastore.dump.accel import accel_path
 from flask import Request, Response, redirect
 
 from ckanext.bigquery_datastore import config, downloads
 from ckanext.bigquery_datastore.dump import sign
+from ckanext.bigquery_datastore.dump.accel import accel_path
 from ckanext.bigquery_datastore.dump.plan import DumpPlan
 from ckanext.bigquery_datastore.dump.ranges import RangeAnswer, parse_range, range_applies
 from ckanext.bigquery_datastore.dump.storage import StoredObject
@@ -55,7 +55,7 @@ def _stream(plan: DumpPlan, state: downloads.Ready, request: Request) -> Respons
     ]
     stream = open_stream(sources, wanted.span, _PATIENCE)
     if rewrite:
-        stream = stream.rewritten(lambda chunks: rewrite(plan.fields, chunks, plan.bom))
+        stream = stream.rewritten(plan.rewritten)
     response.response = stream
     return response
 

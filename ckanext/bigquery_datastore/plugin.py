@@ -11,7 +11,7 @@ from ckan.plugins import toolkit as tk
 from ckanext.datastore.backend import DatastoreBackend
 from ckanext.datastore.interfaces import IDatastoreBackend
 
-from ckanext.bigquery_datastore import config, helpers
+from ckanext.bigquery_datastore import config
 from ckanext.bigquery_datastore.backend import BigQueryBackend
 from ckanext.bigquery_datastore.errors import ConfigError
 
@@ -19,7 +19,7 @@ from ckanext.bigquery_datastore.errors import ConfigError
 @tk.blanket.config_declarations
 @tk.blanket.blueprints
 @tk.blanket.cli
-@tk.blanket.helpers(helpers.get_helpers)
+@tk.blanket.helpers
 class BigQueryDatastorePlugin(p.SingletonPlugin):
     p.implements(p.IConfigurer)
     p.implements(p.IConfigurable)

@@ -188,11 +188,11 @@ class Engine:
         return job
 
     def _start(self, plan: DumpPlan, attempt: _Attempt, job_id: str) -> export.Job:
-        uri = f"gs://{self.rw.bucket}/{_folder(plan, attempt)}part-*.{plan.format.extension}"
+        uri = f"gs://{self.rw.bucket}/{_folder(plan, attempt)}part-*.{plan.stored.extension}"
         limits = replace(self.limits, labels={**plan.labels, **self.limits.labels})
         if plan.by_extract:
-            return export.extract(self.bigquery, job_id, plan.table, uri, plan.format, limits)
-        sql = export.statement(plan.select_sql(attempt.ordered), uri, plan.format.options)
+            return export.extract(self.bigquery, job_id, plan.table, uri, plan.stored, limits)
+        sql = export.statement(plan.select_sql(attempt.ordered), uri, plan.stored.options)
         return export.submit(self.bigquery, job_id, sql, plan.parameters, limits)
 
     # assemble, publish, tidy
@@ -237,7 +237,7 @@ class Engine:
         self, plan: DumpPlan, folder: str, parts: Sequence[StoredObject]
     ) -> Sequence[StoredObject]:
         """What the file is made of, in order: head, shards with bytes, footer."""
-        if plan.format.footer:
+        if plan.stored.footer:
             kept, footer = merged_footer(self.rw, parts, plan.footer_metadata, **plan.footer_marks)
             return [*kept, self._once(f"{folder}footer", footer)]
         filled = [part for part in parts if part.size]

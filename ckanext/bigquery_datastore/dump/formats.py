@@ -27,7 +27,10 @@ BOM = b"\xef\xbb\xbf"
 Cast = Callable[[Column, str, bool], str]
 # The bytes before the first shard, from the names of the columns and ``bom``.
 Head = Callable[[Sequence[str], bool], bytes]
-Rewrite = Callable[[Sequence[Mapping[str, Any]], Iterable[bytes], bool], Iterator[bytes]]
+# The file out of stored rows: fields as core has them, chunks of rows, ``bom``, names of the cells.
+Rewrite = Callable[
+    [Sequence[Mapping[str, Any]], Iterable[bytes], bool, Sequence[str]], Iterator[bytes]
+]
 
 
 @dataclass(frozen=True)

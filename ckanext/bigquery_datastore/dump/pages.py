@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from google.cloud import bigquery
 
@@ -19,18 +19,17 @@ def page(
     """The bytes that an export of the same plan would give."""
     rows = _rows(client, plan, maximum_bytes_billed)
     if plan.format.rewrite:
-        names = [column.name for column in plan.columns]
-        lines = (
-            json.dumps(
-                {name: value for name, value in zip(names, row, strict=True) if value is not None}
-            ).encode()
-            + b"\n"
-            for row in rows
-        )
-        yield from plan.format.rewrite(plan.fields, lines, plan.bom)
+        yield from plan.rewritten(_lines(rows, plan.select.aliases))
     else:
         yield plan.head
         yield from delimited(rows, plan.format.delimiter)
+
+
+def _lines(rows: Iterable[Sequence[str | None]], names: Sequence[str]) -> Iterator[bytes]:
+    """Rows as BigQuery exports them to NDJSON: one object a line, without its NULLs."""
+    for row in rows:
+        cells = zip(names, row, strict=True)
+        yield json.dumps({name: text for name, text in cells if text is not None}).encode() + b"\n"
 
 
 def _rows(

@@ -10,7 +10,7 @@ import datetime as dt
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -89,6 +89,12 @@ class DumpPlan:
     @cached_property
     def head(self) -> bytes:
         return self.stored.head([column.name for column in self.columns], self.bom)
+
+    def rewritten(self, chunks: Iterable[bytes]) -> Iterable[bytes]:
+        """The visitor's format out of the stored one."""
+        if self.format.rewrite is None:
+            return chunks
+        return self.format.rewrite(self.fields, chunks, self.bom, self.select.aliases)
 
     @property
     def footer_metadata(self) -> Mapping[str, str]:

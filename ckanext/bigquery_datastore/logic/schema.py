@@ -19,7 +19,7 @@ def dump_schema() -> Schema:
 
 
 def _one_of_ours():
-    return tk.get_validator("one_of")(tuple(FORMATS))
+    return tk.get_validator("one_of")(list(FORMATS))
 
 
 def _current_name(value: str) -> str:
