@@ -18,8 +18,8 @@ from ckanext.bigquery_datastore.dump import sweep as sweeping
 from ckanext.bigquery_datastore.errors import BigQueryDatastoreError
 
 
-def get_commands() -> list[click.Command]:
-    return [bigquery]
+# What CKAN's blanket adds to `ckan`.
+__all__ = ["bigquery"]
 
 
 @click.group(short_help="Manage the DataStore on BigQuery.")
