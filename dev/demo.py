@@ -179,7 +179,7 @@ def rows_in(resource: str) -> int | None:
         raise
 
 
-def api(action: str, token: str = "", **data: object) -> dict:
+def api(action: str, token: str = "", /, **data: object) -> dict:
     headers = {"Content-Type": "application/json", **({"Authorization": token} if token else {})}
     url = f"{SITE}/api/3/action/{action}"
     request = urllib.request.Request(url, json.dumps(data).encode(), headers)

@@ -22,7 +22,7 @@ OWNERS = "aviation"  # the organisation that both datasets belong to
 OTHERS = "elsewhere"  # where the stranger belongs: logged in, and a member, but not here
 
 
-def action(name: str, **data: Any) -> dict[str, Any]:
+def action(name: str, /, **data: Any) -> dict[str, Any]:
     user = tk.get_action("get_site_user")({"ignore_auth": True}, {})["name"]
     return tk.get_action(name)({"user": user, "ignore_auth": True}, data)
 
