@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
@@ -17,11 +18,13 @@ from starlette.routing import Route
 
 from .errors import STATUS, ApiError
 from .exports import Exporter
+from .faults import Faults
 from .jobs import JOB_ID, Job, Jobs, new_id
 from .loads import Loader
 from .queries import Queries, statement_type, tables_of
 from .runtime import Runtime
 from .storage_client import StorageClient
+from .tables_api import Tables
 from .uploads import Uploads
 
 _AT_ONCE_SECONDS = 2.0  # how long jobs.insert waits for a job without a run time
@@ -33,12 +36,13 @@ _KINDS = ("query", "load", "extract", "copy")
 class BigQuery:
     """The emulated BigQuery over one runtime."""
 
-    def __init__(self, runtime: Runtime, storage: StorageClient) -> None:
+    def __init__(self, runtime: Runtime, storage: StorageClient, faults: Faults) -> None:
         self.runtime = runtime
-        self.jobs = Jobs(runtime.data, runtime.engine)
+        self.jobs = Jobs(runtime.data, runtime.engine, faults)
         exporter = Exporter(runtime.context, runtime.engine, storage)
         self._queries = Queries(runtime.context, runtime.engine, exporter)
         self._loader = Loader(runtime.context, runtime.engine, storage)
+        self.tables = Tables(runtime, read_json)
         self._uploads = Uploads(runtime.data / "uploads")
         self._work: dict[str, Callable[[Job], None]] = {
             "query": self._queries.run,
@@ -59,6 +63,7 @@ class BigQuery:
             Route(f"{_API}/queries/{{job}}", self._results, methods=["GET"]),
             Route(f"/upload{_API}/jobs", self._upload, methods=["POST"]),
             Route(f"/upload{_API}/jobs", self._upload_part, methods=["PUT"]),
+            *self.tables.routes(),
             Route("/{rest:path}", self._other, methods=["GET", "POST", "PUT", "PATCH", "DELETE"]),
         ]
 
@@ -101,7 +106,7 @@ class BigQuery:
         self.jobs.start(job, self._work[job.kind])
 
     async def _insert(self, request: Request) -> Response:
-        job = self._new_job(request.path_params["project"], await _json(request))
+        job = self._new_job(request.path_params["project"], await read_json(request))
         return JSONResponse(await self._started(job))
 
     async def _started(self, job: Job) -> dict[str, Any]:
@@ -155,7 +160,7 @@ class BigQuery:
     # -- queries ---------------------------------------------------------------------------
 
     async def _query(self, request: Request) -> Response:
-        project, body = request.path_params["project"], await _json(request)
+        project, body = request.path_params["project"], await read_json(request)
         in_query = (
             "query queryParameters parameterMode defaultDataset useLegacySql useQueryCache "
             "maximumBytesBilled createSession connectionProperties destinationEncryption"
@@ -233,7 +238,7 @@ class BigQuery:
     async def _upload(self, request: Request) -> Response:
         project = request.path_params["project"]
         if request.query_params.get("uploadType") == "resumable":
-            upload_id = self._uploads.begin(project, await _json(request))
+            upload_id = self._uploads.begin(project, await read_json(request))
             location = request.url.include_query_params(upload_id=upload_id)
             return Response(status_code=200, headers={"location": str(location)})
         body, file = await self._uploads.multipart(request)
@@ -255,7 +260,8 @@ class BigQuery:
             for name, value in answer.headers
             if name.lower() != b"content-length"
         }
-        return Response(answer.body, answer.status, headers)
+        body = answer.body if answer.status < 400 else _worded(answer.body)
+        return Response(body, answer.status, headers)
 
 
 async def _wait(finished: Future[None], seconds: float) -> None:
@@ -274,7 +280,8 @@ def _mirror(finished: Future[None]) -> Future[None]:
     return mirror
 
 
-async def _json(request: Request) -> dict[str, Any]:
+async def read_json(request: Request) -> dict[str, Any]:
+    """The body of a request, a JSON object, gzipped or not. Raises ApiError ``parseError``."""
     import gzip
 
     raw = await request.body()
@@ -287,6 +294,16 @@ async def _json(request: Request) -> dict[str, Any]:
     if not isinstance(body, dict):
         raise ApiError("parseError", "Parse Error")
     return body
+
+
+def _worded(body: bytes) -> bytes:
+    """bqemulator's "Not found: table:p.d.t" as BigQuery's "Not found: Table p:d.t"."""
+
+    def word(found: re.Match[bytes]) -> bytes:
+        return found[1] + found[2].capitalize() + b" " + found[3] + b":" + found[4]
+
+    pattern = rb"((?:Not found|Already Exists): )(table|dataset|routine|model):([^.\"]+)\.([^\"]+)"
+    return re.sub(pattern, word, body)
 
 
 def _refusal(_: Request, error: Exception) -> Response:

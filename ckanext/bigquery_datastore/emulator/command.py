@@ -38,6 +38,7 @@ Data: {data}. Stop with Ctrl-C.
 @click.option("--bigquery-port", default=9050, show_default=True, help="Port of BigQuery.")
 @click.option("--storage-port", default=4443, show_default=True, help="Port of Cloud Storage.")
 @click.option("--project", default="local", show_default=True, help="The Google Cloud project.")
+@click.option("--location", default="EU", show_default=True, help="Location of new buckets.")
 @click.option(
     "--bucket", "buckets", multiple=True, help="Create this bucket at start (repeatable)."
 )
@@ -53,6 +54,7 @@ def emulator(
     bigquery_port: int,
     storage_port: int,
     project: str,
+    location: str,
     buckets: tuple[str, ...],
     credentials_file: Path | None,
     reset: bool,
@@ -74,6 +76,7 @@ def emulator(
         bigquery_port=bigquery_port,
         storage_port=storage_port,
         project=project,
+        location=location,
         buckets=buckets,
         credentials_file=credentials_file,
         reset=reset,

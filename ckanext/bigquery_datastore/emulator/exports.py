@@ -162,7 +162,7 @@ class Exporter:
                 "Specify a uri including a * to shard export. See 'Exporting data into one or "
                 "more files' in https://cloud.google.com/bigquery/docs/exporting-data.",
             )
-        files, _, size = self._write(job, targets, source, form)
+        files, _, _size = self._write(job, targets, source, form)
         job.statistics["extract"] = {
             "destinationUriFileCounts": [str(count) for count in files],
             "inputBytes": str(meta.num_bytes),

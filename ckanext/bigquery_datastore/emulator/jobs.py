@@ -32,6 +32,7 @@ from bqemulator.domain.errors import DomainError
 
 from .engine import Engine
 from .errors import ApiError, Stopped
+from .faults import Faults, Rule
 
 JOB_ID = re.compile(r"[a-zA-Z0-9_-]{1,1024}")
 _RUN_LABEL, _SHARDS_LABEL = "emulator_run_seconds", "emulator_shards"
@@ -63,6 +64,7 @@ class Job:
     schema: list[dict[str, Any]] | None = None
     file: Path | None = None  # an uploaded file to load
     finished: Future[None] = field(default_factory=Future)
+    fault: Rule | None = None
     _wake: threading.Event = field(default_factory=threading.Event)
     _cancelled: bool = False
     _connection: duckdb.DuckDBPyConnection | None = None
@@ -107,7 +109,13 @@ class Job:
             raise Stopped(f"Job execution was cancelled: Job timed out after {seconds:g}s")
 
     def wait_until(self, share: float) -> None:
-        """Let ``share`` (0 to 1) of the chosen run time pass. Raises Stopped."""
+        """Let ``share`` (0 to 1) of the run time pass. Raises Stopped, or what was injected."""
+        if self.fault is not None and share >= self.fault.share:
+            self._wait_until(self.fault.share)
+            raise self.fault.error
+        self._wait_until(share)
+
+    def _wait_until(self, share: float) -> None:
         self.check()
         until = (self.started or self.created) + self.run_seconds * share
         while (left := min(until, self._deadline() + 0.001) - time.time()) > 0:
@@ -186,8 +194,9 @@ class Defaults:
 class Jobs:
     """All jobs of this emulator, by project and id."""
 
-    def __init__(self, data: Path, engine: Engine) -> None:
+    def __init__(self, data: Path, engine: Engine, faults: Faults) -> None:
         self._engine = engine
+        self._faults = faults
         self._lock = threading.Lock()
         self._jobs: dict[tuple[str, str], Job] = {}
         self._with_rows: list[Job] = []
@@ -244,6 +253,8 @@ class Jobs:
                 {"jobReference": job.reference, "statementType": job.statement_type}
             )
             raise ApiError("duplicate", f"Already Exists: Job {taken.name}")
+        kind = job.statement_type or job.kind.upper()
+        job.fault = self._faults.take("job", statement_type=kind)
         self._keep(job)
 
     def get(self, project: str, job_id: str, location: str | None) -> Job:

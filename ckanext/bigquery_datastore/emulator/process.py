@@ -12,13 +12,19 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import uvicorn
-
+from .admin import Admin
 from .bigquery import BigQuery, application
 from .credentials import write_key_file
+from .faults import Application, Faults
+from .identities import Identities
 from .runtime import Runtime
+from .server import Server
+from .storage import Storage
+from .storage_backend import Backend
+from .storage_buckets import Buckets
 from .storage_child import StorageChild, StorageFailed
 from .storage_client import StorageClient
+from .storage_compose import Composer
 
 
 class CannotStart(Exception):
@@ -34,6 +40,7 @@ class Settings:
     bigquery_port: int = 9050
     storage_port: int = 4443
     project: str = "local"
+    location: str = "EU"
     buckets: tuple[str, ...] = field(default=())
     credentials_file: Path | None = None
     reset: bool = False
@@ -59,8 +66,12 @@ def run(settings: Settings, ready: Callable[[Settings], None]) -> None:
     with ExitStack() as stack:
         data = _data_folder(settings, stack)
         if settings.credentials_file is not None:
-            write_key_file(settings.credentials_file, settings.project)
-        child = StorageChild(data / "storage", settings.storage_port, settings.storage_url)
+            write_key_file(
+                settings.credentials_file,
+                settings.project,
+                f"{settings.bigquery_url}/emulator/token",
+            )
+        child = StorageChild(data / "storage", _free_port(), settings.storage_url)
         stack.callback(child.stop)
         try:
             runtime = Runtime(data / "bigquery", settings.project)
@@ -68,49 +79,45 @@ def run(settings: Settings, ready: Callable[[Settings], None]) -> None:
             child.wait_until_ready()
         except StorageFailed as error:
             raise CannotStart(str(error)) from error
-        storage = StorageClient(child.url)
-        stack.callback(storage.close)
+        client = StorageClient(child.url)
+        stack.callback(client.close)
         for bucket in settings.buckets:
-            storage.create_bucket(settings.project, bucket)
-        bigquery = BigQuery(runtime, storage)
+            client.create_bucket(settings.project, bucket)
+        faults, identities = Faults(), Identities()
+        if settings.credentials_file is not None:
+            identities.learn(settings.credentials_file)
+        bigquery = BigQuery(runtime, client, faults)
         stack.callback(bigquery.jobs.close)
-        asyncio.run(_serve(settings, bigquery, lambda: ready(settings)))
+        admin = Admin(bigquery, child, identities, faults)
+        buckets = Buckets(data / "buckets.json", settings.location)
+        composer = Composer(data / "storage", data / "composing")
+        backend = Backend("127.0.0.1", child.port, f"{settings.host}:{settings.storage_port}")
+        storage = Storage(backend, buckets, identities, admin.switches, composer)
+        servers = {
+            settings.bigquery_port: admin.watched(
+                application(bigquery, admin.routes()), "bigquery"
+            ),
+            settings.storage_port: admin.watched(storage, "storage"),
+        }
+        asyncio.run(_serve(settings.host, servers, lambda: ready(settings)))
 
 
-async def _serve(settings: Settings, bigquery: BigQuery, ready: Callable[[], None]) -> None:
-    server = _Server(
-        uvicorn.Config(
-            application(bigquery, []),
-            host=settings.host,
-            port=settings.bigquery_port,
-            log_level="warning",
-            access_log=False,
-            lifespan="off",
-            timeout_graceful_shutdown=1,
-        )
-    )
+async def _serve(host: str, servers: dict[int, Application], ready: Callable[[], None]) -> None:
+    """Serve each application on its port until a signal comes."""
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ended.set)
-    serving = asyncio.create_task(server.serve())
-    while not server.started and not serving.done():
+    running = [Server(application, host, port) for port, application in servers.items()]
+    tasks = [asyncio.create_task(server.serve()) for server in running]
+    while not all(server.started for server in running) and not any(t.done() for t in tasks):
         await asyncio.sleep(0.01)
     ready()
-    await asyncio.wait(
-        [serving, asyncio.create_task(ended.wait())], return_when=asyncio.FIRST_COMPLETED
-    )
-    server.should_exit = True
-    await serving
-
-
-class _Server(uvicorn.Server):
-    """uvicorn that leaves the signals to us."""
-
-    def capture_signals(self):  # type: ignore[no-untyped-def]
-        from contextlib import nullcontext
-
-        return nullcontext()
+    waiting = asyncio.create_task(ended.wait())
+    await asyncio.wait([*tasks, waiting], return_when=asyncio.FIRST_COMPLETED)
+    for server in running:
+        server.should_exit = True
+    await asyncio.gather(*tasks)
 
 
 def _require_free(service: str, host: str, port: int) -> None:
@@ -125,11 +132,19 @@ def _require_free(service: str, host: str, port: int) -> None:
             ) from error
 
 
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
 def _data_folder(settings: Settings, stack: ExitStack) -> Path:
     if settings.data is None:
         return Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bigquery-emulator-")))
     if settings.reset and settings.data.exists():
         for name in ("bigquery", "storage"):
             shutil.rmtree(settings.data / name, ignore_errors=True)
+        (settings.data / "buckets.json").unlink(missing_ok=True)
     settings.data.mkdir(parents=True, exist_ok=True)
     return settings.data.resolve()

@@ -8,6 +8,8 @@ with an open transaction is rolled back, as BigQuery does.
 
 from __future__ import annotations
 
+import contextlib
+
 import duckdb
 from bqemulator.jobs import executor
 from bqemulator.scripting.interpreter import ScriptInterpreter, ScriptResult
@@ -42,10 +44,9 @@ class Interpreter(ScriptInterpreter):
         if self._active_txn is None:
             return
         self._active_txn = None
-        try:
+        # DuckDB may have ended a broken transaction by itself.
+        with contextlib.suppress(duckdb.TransactionException):
             self._ctx.engine.execute("ROLLBACK")
-        except duckdb.TransactionException:
-            pass  # DuckDB has ended a broken transaction by itself
         del self._written()[self._marker :]
 
     def _written(self) -> list[TableName]:

@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -201,7 +201,7 @@ def spool(folder: Path, source: Source, form: Format) -> TextSpool | ParquetSpoo
 def cuts(rows: int, shards: int) -> list[tuple[int, int]]:
     """First and last row of each shard, as even as can be; some are empty if rows are few."""
     bounds = [rows * i // shards for i in range(shards + 1)]
-    return list(zip(bounds, bounds[1:], strict=False))
+    return list(pairwise(bounds))
 
 
 def _batches(
@@ -231,13 +231,3 @@ def _gzipped(plain: Iterator[bytes]) -> Iterator[bytes]:
         if packed := packer.compress(chunk):
             yield packed
     yield packer.flush()
-
-
-@contextmanager
-def counted(chunks: Iterator[bytes]) -> Iterator[Iterator[bytes]]:
-    """The chunks, closed at the end even when an upload breaks off."""
-    try:
-        yield chunks
-    finally:
-        if hasattr(chunks, "close"):
-            chunks.close()

@@ -62,5 +62,5 @@ def table_size(fields: tuple[TableFieldSchema, ...], table: str) -> str:
 
 
 def billed(processed: list[int]) -> int:
-    """Bytes billed for a query over tables of these sizes: MB rounded up, 10 MB a table at least."""
+    """Bytes billed for tables of these sizes: MB rounded up, 10 MB a table at least."""
     return sum(max(MINIMUM_BILLED, -(-size // MEGABYTE) * MEGABYTE) for size in processed)

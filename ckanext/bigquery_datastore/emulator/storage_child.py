@@ -41,6 +41,7 @@ class StorageChild:
 
     def __init__(self, data: Path, port: int, public_url: str) -> None:
         data.mkdir(parents=True, exist_ok=True)
+        self.port = port
         self.url = f"http://127.0.0.1:{port}"
         self._log = data.parent / "storage.log"
         host = public_url.split("//")[1]

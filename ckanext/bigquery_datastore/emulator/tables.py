@@ -10,7 +10,8 @@ import threading
 from datetime import datetime, timedelta, timezone
 
 from bqemulator.api.dependencies import AppContext
-from bqemulator.api.routes.tables import _field_to_rest, _parse_schema_fields
+from bqemulator.api.routes.tables import _field_to_rest as rest_field
+from bqemulator.api.routes.tables import _parse_schema_fields
 from bqemulator.catalog.etag import generate_etag
 from bqemulator.catalog.models import TableFieldSchema, TableMeta, TableSchema
 from bqemulator.storage.type_map import bq_schema_to_duckdb_columns, duckdb_type_to_bq_field
@@ -50,7 +51,7 @@ def field_of(column: str, stored_type: str) -> TableFieldSchema:
 
 
 def _stored_type(field: TableFieldSchema) -> str:
-    return bq_schema_to_duckdb_columns([_field_to_rest(field)])[0][1]
+    return bq_schema_to_duckdb_columns([rest_field(field)])[0][1]
 
 
 def _same_type(one: str, other: str) -> bool:
@@ -103,3 +104,6 @@ def touched(meta: TableMeta, **changes: object) -> TableMeta:
 def _is_empty(columns: list[tuple[str, str]]) -> bool:
     """bqemulator stores a table without columns as one placeholder column."""
     return [column for column, _ in columns] == ["__placeholder"]
+
+
+__all__ = ["field_of", "later_than", "now", "refresh", "rest_field", "schema_of", "touched"]

@@ -1,0 +1,300 @@
+"""What can go wrong, on demand: rules that meet a request or a job, and a record of requests.
+
+A rule is made of what it meets and what it does::
+
+    {"service": "storage",            # or bigquery, or job
+     "method": "POST", "path": "/compose",        # regular expressions, searched
+     "identity": "...", "body": "...",            # also regular expressions
+     "skip": 0, "times": 1,                       # 0: for ever
+     "status": 503, "reason": "backendError", "message": "...", "headers": {"Retry-After": "1"},
+     "drop": true,                                # close the connection without a word
+     "delay": 2.5,                                # seconds, before anything else
+     "truncate": 1000,                            # this many bytes of the answer's body
+     "when": "after"}                             # the request has its effect, the answer is lost
+
+For ``"service": "job"``, ``statement_type`` (a regular expression, also LOAD, EXTRACT, COPY)
+says which jobs, and ``share`` (0 to 1) how far through their run time they fail with ``reason``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from .errors import STATUS, ApiError
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+TRANSPORT = "emulator.transport"  # where our server puts a request's connection
+_KEPT_REQUESTS = 50_000
+
+
+@dataclass
+class Rule:
+    """One rule; see the module's text for the meaning of each part."""
+
+    service: str = "storage"
+    method: str = ""
+    path: str = ""
+    identity: str = ""
+    body: str = ""
+    statement_type: str = ""
+    skip: int = 0
+    times: int = 1
+    status: int | None = None
+    reason: str = ""
+    message: str = ""
+    headers: dict[str, str] = field(default_factory=dict)
+    drop: bool = False
+    delay: float = 0.0
+    truncate: int | None = None
+    when: str = "before"
+    share: float = 1.0
+    id: int = 0
+    met: int = 0
+
+    @classmethod
+    def of(cls, body: dict[str, Any]) -> Rule:
+        """A rule from its JSON. Raises ApiError ``invalid``."""
+        try:
+            rule = cls(**{name: value for name, value in body.items() if name != "id"})
+            for pattern in (rule.method, rule.path, rule.identity, rule.body, rule.statement_type):
+                re.compile(pattern)
+        except (TypeError, re.error) as error:
+            raise ApiError("invalid", f"Not a rule: {error}") from error
+        if rule.service not in ("storage", "bigquery", "job"):
+            raise ApiError("invalid", "service is one of storage, bigquery, job.")
+        if rule.when not in ("before", "after"):
+            raise ApiError("invalid", "when is before or after.")
+        return rule
+
+    @property
+    def error(self) -> ApiError:
+        """The refusal that the rule stands for."""
+        reason = self.reason or {
+            403: "accessDenied",
+            404: "notFound",
+            429: "rateLimitExceeded",
+        }.get(self.status or 503, "backendError")
+        status = self.status or STATUS.get(reason, 503)
+        return ApiError(reason, self.message or f"Injected: {reason}", status=status)
+
+    def meets(self, text: dict[str, str]) -> bool:
+        """Whether every pattern of the rule is found."""
+        return all(re.search(getattr(self, name), value) for name, value in text.items())
+
+
+class Faults:
+    """The rules in force, in the order in which they were added."""
+
+    def __init__(self) -> None:
+        self._rules: list[Rule] = []
+        self._lock = threading.Lock()
+        self._next = 1
+
+    def add(self, rule: Rule) -> Rule:
+        """Put a rule into force."""
+        with self._lock:
+            rule.id, self._next = self._next, self._next + 1
+            self._rules.append(rule)
+        return rule
+
+    def remove(self, rule_id: int | None = None) -> None:
+        """Drop one rule, or all."""
+        with self._lock:
+            self._rules = [r for r in self._rules if rule_id is not None and r.id != rule_id]
+
+    def all(self) -> list[dict[str, Any]]:
+        """The rules with how often each was met."""
+        return [asdict(rule) for rule in self._rules]
+
+    def take(self, service: str, **text: str) -> Rule | None:
+        """The first rule that meets this, counted as met; None where nothing goes wrong."""
+        with self._lock:
+            for rule in self._rules:
+                used_up = rule.times and rule.met >= rule.skip + rule.times
+                if rule.service != service or used_up or not rule.meets(text):
+                    continue
+                rule.met += 1
+                return rule if rule.met > rule.skip else None
+        return None
+
+    def reads_bodies(self, service: str) -> bool:
+        """Whether a rule looks into the bodies of this service's requests."""
+        return any(rule.service == service and rule.body for rule in self._rules)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One request that was answered, or not."""
+
+    service: str
+    method: str
+    path: str
+    query: str
+    identity: str
+    status: int  # 0: the connection was dropped
+    seconds: float
+    sent: int  # bytes of the answer's body
+    rule: int | None
+    range: str
+
+
+class Requests:
+    """The requests of both services, the latest 50,000, for tests to count."""
+
+    def __init__(self) -> None:
+        self._seen: deque[Seen] = deque(maxlen=_KEPT_REQUESTS)
+
+    def add(self, seen: Seen) -> None:
+        """Remember one."""
+        self._seen.append(seen)
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._seen.clear()
+
+    def report(self, wanted: dict[str, str], limit: int = 200) -> dict[str, Any]:
+        """How many there were, by method and path, and the latest; ``wanted`` are patterns."""
+        found = [
+            seen
+            for seen in list(self._seen)
+            if all(re.search(pattern, str(getattr(seen, key))) for key, pattern in wanted.items())
+        ]
+        return {
+            "count": len(found),
+            "counts": Counter(f"{seen.method} {seen.path}" for seen in found),
+            "identities": Counter(seen.identity for seen in found),
+            "requests": [asdict(seen) for seen in found[-limit:]],
+        }
+
+
+class Faulty:
+    """An application whose requests are recorded and meet the rules."""
+
+    def __init__(
+        self,
+        application: Application,
+        service: str,
+        faults: Faults,
+        requests: Requests,
+        identity: Callable[[Scope], str],
+    ) -> None:
+        self._application = application
+        self._service = service
+        self._faults = faults
+        self._requests = requests
+        self._identity = identity
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"].startswith("/emulator/"):
+            await self._application(scope, receive, send)
+            return
+        started, identity = time.monotonic(), self._identity(scope)
+        path, query = scope["path"], scope["query_string"].decode("latin-1")
+        text = ""
+        if self._faults.reads_bodies(self._service):
+            text, receive = await _peek(receive)
+        rule = self._faults.take(
+            self._service,
+            method=scope["method"],
+            path=f"{path}?{query}" if query else path,
+            identity=identity,
+            body=text,
+        )
+        answer = _Answer(send, None if rule is None else rule.truncate)
+        try:
+            await self._answer(rule, scope, receive, answer)
+        finally:
+            ranged = next((v.decode() for k, v in scope["headers"] if k == b"range"), "")
+            seconds = round(time.monotonic() - started, 4)
+            self._requests.add(
+                Seen(
+                    self._service,
+                    scope["method"],
+                    path,
+                    query,
+                    identity,
+                    answer.status,
+                    seconds,
+                    answer.sent,
+                    rule.id if rule else None,
+                    ranged,
+                )
+            )
+
+    async def _answer(self, rule: Rule | None, scope: Scope, receive: Receive, answer: _Answer):  # type: ignore[no-untyped-def]
+        if rule is None:
+            await self._application(scope, receive, answer)
+            return
+        refuses = rule.drop or rule.status is not None or bool(rule.reason)
+        if rule.when == "after" and refuses:
+            await self._application(scope, receive, _nowhere)
+        if rule.delay:
+            await asyncio.sleep(rule.delay)
+        if rule.drop:
+            scope[TRANSPORT].abort()
+        elif refuses:
+            await _refuse(rule, answer)
+        else:
+            await self._application(scope, receive, answer)
+
+
+class _Answer:
+    """``send`` that counts, and that stops after so many bytes if it must."""
+
+    def __init__(self, send: Send, limit: int | None) -> None:
+        self._send, self._limit = send, limit
+        self.status, self.sent = 0, 0
+
+    async def __call__(self, message: MutableMapping[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+        elif message["type"] == "http.response.body":
+            body = message.get("body", b"")
+            if self._limit is not None:
+                body = body[: max(0, self._limit - self.sent)]
+                # Never finished: the server closes the connection when the application returns.
+                message = {**message, "body": body, "more_body": True}
+            self.sent += len(body)
+        await self._send(message)
+
+
+async def _nowhere(message: MutableMapping[str, Any]) -> None:
+    del message
+
+
+async def _peek(receive: Receive) -> tuple[str, Receive]:
+    parts = []
+    while True:
+        message = await receive()
+        parts.append(message)
+        if message["type"] != "http.request" or not message.get("more_body"):
+            break
+
+    async def again() -> MutableMapping[str, Any]:
+        return parts.pop(0) if parts else await receive()
+
+    whole = b"".join(part.get("body", b"") for part in parts)
+    return whole.decode("latin-1"), again
+
+
+async def _refuse(rule: Rule, send: Send) -> None:
+    body = json.dumps(rule.error.body()).encode()
+    headers = [
+        (b"content-type", b"application/json; charset=UTF-8"),
+        (b"content-length", str(len(body)).encode()),
+        *((name.lower().encode(), value.encode()) for name, value in rule.headers.items()),
+    ]
+    await send({"type": "http.response.start", "status": rule.error.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
