@@ -28,6 +28,7 @@ from pathlib import Path
 SITE = os.environ["CKAN_URL"]
 TABLES = ("airlines", "airports", "planes", "weather", "flights")
 MISSING = "NA"  # how the source writes a missing value
+LOG = Path(".stack/log/load.log")
 
 Row = dict[str, object]
 
@@ -70,11 +71,11 @@ def main() -> None:
 def load_once(name: str, resource: str, source: Path, count: int) -> None:
     if rows_in(resource) == count:
         return
-    with told(f"load {name}", lambda: f"{count:,} rows"):
-        subprocess.run(
-            ["ckan", "bigquery", "load", resource, source, "--format", "csv", "--null", MISSING],
-            check=True,
-        )
+    command = ["ckan", "bigquery", "load", resource, str(source), "--null", MISSING]
+    with told(f"load {name}", lambda: f"{count:,} rows"), LOG.open("w") as log:
+        # At a terminal one sees how far it is; CKAN's own log stays out of the way.
+        out = None if sys.stdout.isatty() else log
+        subprocess.run(command, check=True, stdout=out, stderr=log)
 
 
 def download(name: str, resource: str, format_name: str, source: Path, folder: Path) -> None:
@@ -212,4 +213,4 @@ if __name__ == "__main__":
     try:
         main()
     except (Failure, urllib.error.URLError, subprocess.CalledProcessError) as err:
-        sys.exit(f"\ndemo: FAILED: {err}\nThe site's own words are in .stack/log/ckan.log")
+        sys.exit(f"\ndemo: FAILED: {err}\nWhat was said: .stack/log/ckan.log, {LOG}")

@@ -89,7 +89,7 @@ def services(version: Version) -> dict[str, Service]:
                 *("--bucket", version.site.bucket),
             ],
             healthy=lambda: (
-                url_answers(f"{BIGQUERY_URL}/bigquery/v2/projects/{PROJECT}/datasets")
+                url_answers(f"{BIGQUERY_URL}/emulator/health")
                 and url_answers(f"{STORAGE_URL}/storage/v1/b/{version.site.bucket}")
             ),
         ),
