@@ -8,6 +8,19 @@ row groups of all shards stand where the concatenation has put their data, so th
 is one Parquet file. The shards' own footers stay inside, as bytes that nobody points to. Nothing
 here reads or writes anything: the caller fetches the ends of the shards and stores the result.
 
+Why no library does it: they would have to be installed in every CKAN (pyarrow 170 MB; fastparquet
+with pandas and numpy), they cannot move offsets (pyarrow), or they lose what they do not know and
+hold all of it as objects. Seconds for the 100,000 column chunks of 1,000 shards, best of several:
+
+    this module                    0.7  to read and write, in 2 times the footers' memory
+    fastparquet's C code           0.8  to read and write, 20 times; moving the offsets not counted
+    thrift, with its C code        0.6  only to read
+    thriftpy2                      6.1  only to read
+    thrift, in Python              9.3  only to read
+
+What makes it fast is that nothing is built: the bytes between the offsets are copied as they are
+(see ``parquet_groups``). A chunk in a shape that is not common takes six times as long.
+
 Source of the fields: https://github.com/apache/parquet-format/blob/master/src/main/thrift/parquet.thrift
 """
 

@@ -70,8 +70,9 @@ class Element:
 def first_difference(schema: bytes, other: bytes) -> str:
     """The name of the first column in which two differing schemas differ."""
     for mine, theirs in zip_longest(_elements(schema), _elements(other)):
-        if mine is None or theirs is None or mine.fields != theirs.fields:
-            return (mine or theirs).name
+        one = mine or theirs
+        if one and (mine is None or theirs is None or mine.fields != theirs.fields):
+            return one.name
     return ""
 
 
