@@ -40,7 +40,7 @@ check: ## style, types, documentation; needs no service
 	@dev/stack up venv
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pyright
+	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/pytest -o addopts= -p no:ckan -p no:ckan_fixtures -p no:pytest_ckan -p no:bqemulator -q ckanext/bigquery_datastore/tests/test_docs.py
 
 clean: stop ## stop, and remove all that the stack keeps
