@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import duckdb
@@ -20,12 +20,13 @@ from bqemulator.jobs.executor import (
     execute_query_job,
 )
 from bqemulator.row_access.identity import CallerIdentity
-from bqemulator.sql.inner_query import rewrite_and_translate_statement
+from bqemulator.sql import inner_query
 from bqemulator.sql.parameters import bind_parameters
 from bqemulator.sql.table_rewriter import rewrite_table_refs
 from bqemulator.sql.translator import SQLTranslator
 from sqlglot import exp
 
+from .dialect import column_names
 from .engine import Engine, TableName
 from .errors import ApiError
 from .exports import Exporter, parse_export
@@ -125,6 +126,12 @@ class Queries:
         )
         job.rows = JOB_RESULTS.pop(job.id, None)
         job.schema = JOB_SCHEMAS.pop(job.id, [])
+        if job.statement_type == "SELECT" and job.rows is not None:
+            names = column_names(sql, job.rows.column_names)
+            job.rows = job.rows.rename_columns(names)
+            job.schema = [
+                {**column, "name": name} for column, name in zip(job.schema, names, strict=True)
+            ]
         for key, value in (meta.statistics.get("query") or {}).items():
             if key not in ("totalBytesProcessed",):
                 job.statistics["query"][key] = value
@@ -148,7 +155,8 @@ class Queries:
     def _source(self, job: Job, select: str) -> Source:
         sql, parameters = self._translated(job, select)
         try:
-            return Source.of(self._engine.connection, sql, parameters)
+            source = Source.of(self._engine.connection, sql, parameters)
+            return replace(source, names=column_names(select, source.names))
         except duckdb.InterruptException:
             raise
         except duckdb.Error as error:
@@ -157,7 +165,7 @@ class Queries:
     def _translated(self, job: Job, select: str) -> tuple[str, list[Any]]:
         """A SELECT of BigQuery as one of DuckDB with its parameters."""
         translated = asyncio.run(
-            rewrite_and_translate_statement(
+            inner_query.rewrite_and_translate_statement(
                 select,
                 project_id=job.project,
                 ctx=self._context,

@@ -1,0 +1,237 @@
+"""BigQuery's SQL where DuckDB, and bqemulator's translation, give other text or none.
+
+A statement's tree is changed before bqemulator translates it: what DuckDB would answer
+differently becomes a call of a macro of ours. The macros work on DuckDB's own text of a
+value, so that one macro fits every type. SEARCH lives in ``search``.
+
+| BigQuery | what was wrong |
+|---|---|
+| CAST(x AS STRING), FORMAT('%t') | 1.0, nan, 06.5+00, 1.500000000, '1 year 2 months' |
+| TO_JSON_STRING(x) | NULL for null, timestamps without T, 1.500000000, bytes as text |
+| FORMAT_TIMESTAMP('%E*S') and the like | the format element was left as it is |
+| ST_ASTEXT(g) | 'POINT (1 2)' |
+| CONTAINS_SUBSTR(row, x), SEARCH(row, x) | refused, unknown |
+| @name in a string literal; BYTES, JSON, NUMERIC parameters | replaced; bound as text |
+| columns without a name | 'count_star()' and not f0_ |
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Callable
+from typing import Any
+
+import sqlglot
+from bqemulator.jobs import executor
+from bqemulator.scripting import interpreter
+from bqemulator.sql import inner_query, parameters
+from sqlglot import exp
+
+from .search import MACROS as SEARCH_MACROS
+from .search import search_call
+
+_CONCERNED = re.compile(
+    r"\b(?:CAST|TO_JSON_STRING|SEARCH|CONTAINS_SUBSTR|ST_ASTEXT|FORMAT)\s*\(|%E\*S", re.IGNORECASE
+)
+_FRACTIONS = "%E*S"
+
+_FRACTION = (
+    "regexp_replace(regexp_replace(regexp_replace(regexp_replace({0}, "
+    r"'\.(\d)(\D|$)', '.\100\2'), '\.(\d\d)(\D|$)', '.\10\2'), "
+    r"'\.(\d{{4}})(\D|$)', '.\100\2'), '\.(\d{{5}})(\D|$)', '.\10\2')"
+)
+_PART = r"coalesce(nullif(regexp_extract(t, '(-?\d+) {0}', 1), ''), '0')"
+_CLOCK = r"regexp_extract(t, '(-?)(\d+):(\d+):(\d+)(\.\d+)?$', {0})"
+
+MACROS = (
+    "emu_trimmed(t) AS CASE WHEN contains(t, '.') THEN rtrim(rtrim(t, '0'), '.') ELSE t END",
+    # %.15g where that is exact, else %.17g: an exponent from the 16th digit on.
+    "emu_float_digits(s, d) AS CASE WHEN length(d) >= 16 AND length(rtrim(d, '0')) <= 15 "
+    "THEN s || d[1] || rtrim('.' || rtrim(d[2:], '0'), '.') || 'e+' || (length(d) - 1) "
+    "ELSE s || d END",
+    "emu_float(t) AS CASE t WHEN 'nan' THEN 'NaN' WHEN 'inf' THEN 'Infinity' "
+    "WHEN '-inf' THEN '-Infinity' WHEN '-0.0' THEN '0' ELSE CASE WHEN t LIKE '%.0' THEN "
+    r"emu_float_digits(regexp_extract(t, '^-?')::VARCHAR, regexp_extract(t, '(\d+)\.0$', 1)) "
+    "ELSE t END END",
+    f"emu_fraction(t) AS {_FRACTION.format('t')}",
+    "emu_interval(t) AS concat("
+    f"{_PART.format('year')}, '-', {_PART.format('month')}, ' ', {_PART.format('day')}, ' ', "
+    f"{_CLOCK.format(1)}, coalesce(try_cast({_CLOCK.format(2)} AS BIGINT), 0), ':', "
+    f"coalesce(try_cast({_CLOCK.format(3)} AS BIGINT), 0), ':', "
+    f"coalesce(try_cast({_CLOCK.format(4)} AS BIGINT), 0), emu_trimmed({_CLOCK.format(5)}))",
+    "emu_range(t) AS replace(regexp_replace(t, "
+    r"'^\{''start'': (.*), ''end'': (.*)\}$', '[\1, \2)'), 'NULL', 'UNBOUNDED')",
+    "emu_typed(t, k) AS CASE "
+    "WHEN k IN ('DOUBLE', 'FLOAT') THEN emu_float(t) "
+    "WHEN k LIKE 'DECIMAL%' AND k NOT LIKE '%[]' THEN emu_trimmed(t) "
+    "WHEN k IN ('TIMESTAMP WITH TIME ZONE', 'TIMESTAMP', 'TIME') THEN emu_fraction(t) "
+    "WHEN k = 'INTERVAL' THEN emu_interval(t) "
+    "WHEN k LIKE 'STRUCT(\"start\"%' OR k LIKE 'STRUCT(start%' THEN emu_range(t) ELSE t END",
+    "emu_text(x) AS emu_typed(CAST(x AS VARCHAR), typeof(x))",
+    "emu_seconds(x) AS "
+    r"regexp_extract(CAST(x AS VARCHAR), ':(\d\d(?:\.\d+)?)(?:[+-]\d\d(?::\d\d)?)?$', 1)",
+    "emu_json_times(t) AS regexp_replace(t, "
+    r"""'"(\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d(?:\.\d+)?)\+00"', '"\1T\2Z"', 'g')""",
+    "emu_json(x) AS coalesce(CASE "
+    "WHEN typeof(x) IN ('DOUBLE', 'FLOAT') AND isfinite(try_cast(CAST(x AS VARCHAR) AS DOUBLE)) "
+    "THEN emu_text(x) "
+    "WHEN typeof(x) IN ('DOUBLE', 'FLOAT', 'INTERVAL') THEN '\"' || emu_text(x) || '\"' "
+    "WHEN typeof(x) LIKE 'DECIMAL%' AND typeof(x) NOT LIKE '%[]' THEN emu_text(x) "
+    "WHEN typeof(x) = 'TIMESTAMP' THEN '\"' || replace(emu_text(x), ' ', 'T') || '\"' "
+    "WHEN typeof(x) = 'BIGINT' AND abs(try_cast(CAST(x AS VARCHAR) AS HUGEINT)) > "
+    "9007199254740992 THEN '\"' || CAST(x AS VARCHAR) || '\"' "
+    "WHEN typeof(x) = 'TIMESTAMP WITH TIME ZONE' THEN "
+    "'\"' || replace(regexp_replace(emu_text(x), '[+]00$', 'Z'), ' ', 'T') || '\"' "
+    "ELSE emu_json_times(CAST(to_json(x) AS VARCHAR)) END, 'null')",
+    "emu_wkt(x) AS "
+    r"regexp_replace(ST_AsText(x), '([A-Z]) \(', '\1(', 'g')",
+    *SEARCH_MACROS,
+)
+
+
+def install(execute: Callable[[str], Any]) -> None:
+    """Create the macros with ``execute``, and put the rewriting before bqemulator's."""
+    for macro in MACROS:
+        execute(f"CREATE OR REPLACE MACRO {macro}")
+    original = inner_query.rewrite_and_translate_statement
+
+    async def rewritten(bq_sql: str, **parts: Any) -> str:
+        sql: str = await original(rewrite(bq_sql), **parts)
+        return sql
+
+    executor.rewrite_and_translate_statement = rewritten
+    interpreter.rewrite_and_translate_statement = rewritten
+    inner_query.rewrite_and_translate_statement = rewritten
+    parameters._bind_named = bind_named
+    parameters._SCALAR_CONVERTERS["BYTES"] = base64.b64decode
+
+
+def rewrite(sql: str) -> str:
+    """``sql`` (one statement of BigQuery) with calls of our macros; untouched if none is needed."""
+    if not _CONCERNED.search(sql):
+        return sql
+    try:
+        tree = sqlglot.parse_one(sql, read="bigquery")
+    except sqlglot.errors.SqlglotError:
+        return sql
+    if isinstance(tree, exp.Command):
+        return sql
+    changed = tree.transform(_rewritten)
+    return changed.sql(dialect="bigquery") if changed != tree else sql
+
+
+def _call(name: str, *arguments: exp.Expression) -> exp.Anonymous:
+    return exp.Anonymous(this=name, expressions=[argument.copy() for argument in arguments])
+
+
+def _rewritten(node: exp.Expression) -> exp.Expression:
+    if isinstance(node, (exp.Cast, exp.TryCast)):
+        plain = node.to.this == exp.DataType.Type.TEXT and not node.args.get("format")
+        return _call("emu_text", node.this) if plain else node
+    if isinstance(node, exp.JSONFormat):
+        return _call("emu_json", node.this)
+    if isinstance(node, exp.Anonymous):
+        if node.name.upper() == "ST_ASTEXT":
+            return _call("emu_wkt", *node.expressions)
+        return search_call(node) or node
+    if isinstance(node, exp.Contains) and isinstance(node.this, exp.Lower):
+        return _call("emu_contains", node.this.this, node.expression.this)
+    if isinstance(node, exp.TimeToStr) and _FRACTIONS in node.args["format"].name:
+        return _with_fractions(node)
+    if isinstance(node, exp.Format):
+        return _formatted(node)
+    return node
+
+
+def _with_fractions(node: exp.TimeToStr) -> exp.Expression:
+    """A format with ``%E*S`` as the pieces around it and the seconds between."""
+    moment = node.this.this if isinstance(node.this, exp.Func) else node.this
+    pieces: list[exp.Expression] = []
+    for index, text in enumerate(node.args["format"].name.split(_FRACTIONS)):
+        if index:
+            pieces.append(_call("emu_seconds", moment))
+        if text:
+            piece = node.copy()
+            piece.set("format", exp.Literal.string(text))
+            pieces.append(piece)
+    return exp.Concat(expressions=pieces)
+
+
+def _formatted(node: exp.Format) -> exp.Expression:
+    """FORMAT with ``%t``: the value's text in place of it."""
+    form = node.this
+    if not isinstance(form, exp.Literal) or "%t" not in form.name:
+        return node
+    found = re.findall(r"%%|%[-+ #0']*[\d*]*(?:\.[\d*]+)?[a-zA-Z]", form.name)
+    kinds = [kind for kind in found if kind != "%%"]
+    values = [
+        _call("emu_text", value) if kind.endswith("t") else value
+        for kind, value in zip(kinds, node.expressions, strict=False)
+    ]
+    changed = node.copy()
+    changed.set("this", exp.Literal.string(form.name.replace("%t", "%s")))
+    changed.set("expressions", values)
+    return changed
+
+
+# -- parameters ----------------------------------------------------------------------------
+
+_NAMED = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|[@$](\w+)")
+_CASTS = {
+    "BIGNUMERIC": "CAST(? AS DECIMAL(38, 18))",
+    "NUMERIC": "CAST(? AS DECIMAL(38, 9))",
+    "JSON": "CAST(? AS JSON)",
+    "GEOGRAPHY": "ST_GeomFromText(?)",
+    "FLOAT64": "CAST(? AS DOUBLE)",
+    "INT64": "CAST(? AS BIGINT)",
+}
+
+
+def bind_named(sql: str, given: list[dict[str, Any]]) -> tuple[str, list[Any]]:
+    """``sql`` with ``?`` for each ``@name`` outside of quotes, and the values in that order."""
+    by_name = {str(parameter["name"]).lower(): parameter for parameter in given}
+    values: list[Any] = []
+
+    def place(found: re.Match[str]) -> str:
+        parameter = by_name.get((found[1] or "").lower())
+        if parameter is None:
+            return found[0]
+        value = parameters._extract_value(parameter)
+        values.append(value)
+        kind = str(parameter.get("parameterType", {}).get("type", "")).upper()
+        if value is not None and kind in _CASTS:
+            return _CASTS[kind]
+        return str(parameters._placeholder_for(value, parameter))
+
+    return _NAMED.sub(place, sql), values
+
+
+# -- names of columns ----------------------------------------------------------------------
+
+
+def column_names(sql: str, found: list[str]) -> list[str]:
+    """The names of a SELECT's columns as BigQuery gives them: f0_, f1_ ... where none is given."""
+    try:
+        tree = sqlglot.parse_one(sql, read="bigquery")
+    except sqlglot.errors.SqlglotError:
+        return found
+    while isinstance(tree, exp.SetOperation):
+        tree = tree.this
+    if not isinstance(tree, exp.Select) or len(tree.expressions) != len(found):
+        return found
+    names, unnamed = [], 0
+    for column, known in zip(tree.expressions, found, strict=True):
+        if isinstance(column, exp.Star) or column.is_star:
+            return found
+        name = _name_of(column, known)
+        if not name:
+            name, unnamed = f"f{unnamed}_", unnamed + 1
+        names.append(name)
+    return names
+
+
+def _name_of(column: exp.Expression, known: str) -> str:
+    if isinstance(column, (exp.Alias, exp.Column)):
+        return known
+    return column.expression.name if isinstance(column, exp.Dot) else ""
