@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from ckan import plugins as p
 from ckan.common import CKANConfig
 from ckan.exceptions import CkanConfigurationException
 from ckan.plugins import toolkit as tk
+from ckanext.datastore import plugin as core_plugin
 from ckanext.datastore.backend import DatastoreBackend
 from ckanext.datastore.interfaces import IDatastoreBackend
 
@@ -33,6 +35,8 @@ class BigQueryDatastorePlugin(p.SingletonPlugin):
     # IConfigurer
 
     def update_config(self, config_: CKANConfig) -> None:
+        # Core's templates first: ours then stand before them, wherever core's plugin is listed.
+        tk.add_template_directory(config_, str(Path(core_plugin.__file__).parent / "templates"))
         tk.add_template_directory(config_, "templates")
         tk.add_resource("assets", "bigquery_datastore")
 
@@ -42,6 +46,8 @@ class BigQueryDatastorePlugin(p.SingletonPlugin):
         if not config.is_active():
             return
         try:
+            if not p.plugin_loaded("datastore"):
+                raise ConfigError("bigquery_datastore needs the plugin datastore in ckan.plugins.")
             config.validate()
         except ConfigError as err:
             raise CkanConfigurationException(str(err)) from err
