@@ -163,7 +163,7 @@ class Fetch:
         request = self._client.build_request(
             "GET", self._piece.source.url, headers=headers, timeout=self._timeout()
         )
-        response = await self._client.send(request, stream=True)
+        response = await self._send(request)
         try:
             await self._accept(response, range_asked)
         except BaseException:
@@ -172,6 +172,21 @@ class Fetch:
             raise
         self._response = response
         self._chunks = response.aiter_raw()
+
+    async def _send(self, request: httpx.Request) -> httpx.Response:
+        """The answer's head. A connection that is being made is waited for, even if cancelled.
+
+        httpcore loses a connection that is cancelled in between, and it stays open
+        (https://github.com/encode/httpcore/issues/1093). From the request on it does not.
+        """
+        with anyio.CancelScope(shield=True) as connecting:
+
+            async def trace(event: str, _: object) -> None:
+                if event.endswith("send_request_headers.started"):
+                    connecting.shield = False
+
+            request.extensions["trace"] = trace
+            return await self._client.send(request, stream=True)
 
     def _timeout(self) -> httpx.Timeout:
         connect, read = self._patience.connect, self._patience.read

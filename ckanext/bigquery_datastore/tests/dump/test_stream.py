@@ -248,6 +248,7 @@ ACCESS_DENIED = b"<Error><Code>AccessDenied</Code><StringToSign>5ec4e7</StringTo
         (Answer(status=503), NotReachable, "try again later"),
         (Answer(stall_after=0), NotReachable, "try again later"),
         (Answer(drop_after=0), NotReachable, "try again later"),
+        (Answer(silent=True), NotReachable, "try again later"),
         (Answer(generation=2), OutsideError, "replaced"),
         (Answer(generation=None), OutsideError, "replaced"),
         (
@@ -357,24 +358,37 @@ def test_the_next_object_is_opened_before_the_last_one_ends(upstream: Upstream) 
         assert got == first + second
 
 
+@pytest.mark.parametrize("second_answer", [Answer(stall_after=500_000), Answer(silent=True)])
 @pytest.mark.parametrize("after_chunks", [0, 1])
 def test_closing_closes_the_connections_within_a_second(
-    upstream: Upstream, after_chunks: int
+    upstream: Upstream, after_chunks: int, second_answer: Answer
 ) -> None:
     first, second = noise(OPEN_AHEAD), noise(OPEN_AHEAD)
     parts = [
         Source(upstream.put("first", first, Answer(stall_after=500_000)), len(first), 1),
-        Source(upstream.put("second", second, Answer(stall_after=500_000)), len(second), 1),
+        Source(upstream.put("second", second, second_answer), len(second), 1),
     ]
     stream = open_stream(parts, None, PATIENCE)
     for _ in range(after_chunks):
         next(stream)
-    upstream.wait_until(lambda now: now.open_connections == 2)
+    upstream.wait_until(lambda now: len(now.requests) == 2)
     stream.close()
     upstream.wait_until(lambda now: now.open_connections == 0, seconds=1)
     stream.close()
     with pytest.raises(ValueError, match="closed"):
         next(stream)
+
+
+def test_closing_while_a_connection_is_being_made_loses_none(upstream: Upstream) -> None:
+    data = noise(OPEN_AHEAD)
+    silent = Answer(stall_after=500_000)
+    parts = [Source(upstream.put(name, data, silent), len(data), 1) for name in ("one", "two")]
+    for _ in range(60):
+        stream = open_stream(parts, None, PATIENCE)
+        # The second connection is accepted here, and perhaps not yet known over there.
+        upstream.wait_until(lambda now: now.open_connections == 2)
+        stream.close()
+        upstream.wait_until(lambda now: now.open_connections == 0, seconds=1)
 
 
 def test_closing_while_the_storage_is_silent_does_not_wait_for_it(upstream: Upstream) -> None:

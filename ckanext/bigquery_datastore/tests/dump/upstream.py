@@ -26,6 +26,8 @@ class Answer:
     """Send nothing more after so many bytes of the body."""
     hold_after: int | None = None
     """Wait, after so many bytes of the body, for ``Upstream.release``."""
+    silent: bool = False
+    """Send nothing at all."""
     ignores_range: bool = False
     shifted: int = 0
     """Answer a Range with one that begins so many bytes later."""
@@ -94,7 +96,7 @@ class Upstream:
         """Return once ``condition`` holds; fails the test after ``seconds``."""
         with self._changed:
             assert self._changed.wait_for(lambda: condition(self), seconds), (
-                f"{self.open_connections} connections are open, asked for: {self.requests}"
+                f"{self.open_connections} connections are open, asked for: {self.requests[-5:]}"
             )
 
     async def _listen(self) -> asyncio.Server:
@@ -142,6 +144,9 @@ class Upstream:
             stored = StoredObject(b"", [Answer(status=404)])
         answer = stored.script[min(stored.asked, len(stored.script) - 1)]
         stored.asked += 1
+        if answer.silent:
+            await reader.read()
+            return False
         return await self._send(request, stored.data, answer, reader, writer)
 
     async def _send(
