@@ -8,7 +8,7 @@ value, so that one macro fits every type. SEARCH lives in ``search``.
 |---|---|
 | CAST(x AS STRING), FORMAT('%t') | 1.0, nan, 06.5+00, 1.500000000, '1 year 2 months' |
 | TO_JSON_STRING(x) | NULL for null, timestamps without T, 1.500000000, bytes as text |
-| FORMAT_TIMESTAMP('%E*S') and the like | the format element was left as it is |
+| FORMAT_TIMESTAMP('%E*S', '%E3S', '%E4Y') and the like | the format element was left as it is |
 | ST_ASTEXT(g) | 'POINT (1 2)' |
 | CONTAINS_SUBSTR(row, x), SEARCH(row, x) | refused, unknown |
 | @name in a string literal; BYTES, JSON, NUMERIC parameters | replaced; bound as text |
@@ -32,9 +32,10 @@ from .search import MACROS as SEARCH_MACROS
 from .search import search_call
 
 _CONCERNED = re.compile(
-    r"\b(?:CAST|TO_JSON_STRING|SEARCH|CONTAINS_SUBSTR|ST_ASTEXT|FORMAT)\s*\(|%E\*S", re.IGNORECASE
+    r"\b(?:CAST|TO_JSON_STRING|SEARCH|CONTAINS_SUBSTR|ST_ASTEXT|FORMAT)\s*\(|%E[*\d]", re.IGNORECASE
 )
-_FRACTIONS = "%E*S"
+# Seconds with all their digits, with so many, and the year in four digits.
+_EXTENDED = re.compile(r"%E(?P<digits>\*|\d)S|%E4Y")
 
 _FRACTION = (
     "regexp_replace(regexp_replace(regexp_replace(regexp_replace({0}, "
@@ -71,6 +72,9 @@ MACROS = (
     "emu_text(x) AS emu_typed(CAST(x AS VARCHAR), typeof(x))",
     "emu_seconds(x) AS "
     r"regexp_extract(CAST(x AS VARCHAR), ':(\d\d(?:\.\d+)?)(?:[+-]\d\d(?::\d\d)?)?$', 1)",
+    "emu_seconds_to(x, n) AS concat(regexp_extract(emu_seconds(x), '^\\d+'), '.', "
+    "left(rpad(regexp_extract(emu_seconds(x), '\\.(\\d+)', 1), n, '0'), n))",
+    "emu_year(x) AS lpad(CAST(year(x) AS VARCHAR), 4, '0')",
     "emu_json_times(t) AS regexp_replace(t, "
     r"""'"(\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d(?:\.\d+)?)\+00"', '"\1T\2Z"', 'g')""",
     "emu_json(x) AS coalesce(CASE "
@@ -137,25 +141,40 @@ def _rewritten(node: exp.Expression) -> exp.Expression:
         return search_call(node) or node
     if isinstance(node, exp.Contains) and isinstance(node.this, exp.Lower):
         return _call("emu_contains", node.this.this, node.expression.this)
-    if isinstance(node, exp.TimeToStr) and _FRACTIONS in node.args["format"].name:
-        return _with_fractions(node)
+    if isinstance(node, exp.TimeToStr) and _EXTENDED.search(node.args["format"].name):
+        return _with_extended(node)
     if isinstance(node, exp.Format):
         return _formatted(node)
     return node
 
 
-def _with_fractions(node: exp.TimeToStr) -> exp.Expression:
-    """A format with ``%E*S`` as the pieces around it and the seconds between."""
+def _with_extended(node: exp.TimeToStr) -> exp.Expression:
+    """A format with ``%E*S``, ``%E3S`` or ``%E4Y`` as its pieces, ours beside DuckDB's."""
     moment = node.this.this if isinstance(node.this, exp.Func) else node.this
+    form = node.args["format"].name
     pieces: list[exp.Expression] = []
-    for index, text in enumerate(node.args["format"].name.split(_FRACTIONS)):
-        if index:
-            pieces.append(_call("emu_seconds", moment))
-        if text:
-            piece = node.copy()
-            piece.set("format", exp.Literal.string(text))
-            pieces.append(piece)
-    return exp.Concat(expressions=pieces)
+    end = 0
+    for found in _EXTENDED.finditer(form):
+        pieces += _plain_piece(node, form[end : found.start()])
+        pieces.append(_extended_piece(moment, found["digits"]))
+        end = found.end()
+    return exp.Concat(expressions=[*pieces, *_plain_piece(node, form[end:])])
+
+
+def _plain_piece(node: exp.TimeToStr, text: str) -> list[exp.Expression]:
+    if "%" not in text:
+        return [exp.Literal.string(text)] if text else []
+    piece = node.copy()
+    piece.set("format", exp.Literal.string(text))
+    return [piece]
+
+
+def _extended_piece(moment: exp.Expression, digits: str | None) -> exp.Expression:
+    if digits is None:
+        return _call("emu_year", moment)
+    if digits == "*":
+        return _call("emu_seconds", moment)
+    return _call("emu_seconds_to", moment, exp.Literal.number(digits))
 
 
 def _formatted(node: exp.Format) -> exp.Expression:
