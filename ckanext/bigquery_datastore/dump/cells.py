@@ -114,9 +114,9 @@ _BY_TYPE: dict[str, Callable[[str], Value]] = {
 _INTEGERS = frozenset({"int", "int2", "int4", "int8"})
 
 
-def decoded_as(ckan_type: str) -> type:
-    """What msgspec is to make of the cell itself, in its lax mode: int or str."""
-    return int if ckan_type in _INTEGERS else str
+def decoded_as(ckan_type: str) -> Any:
+    """The annotation of what msgspec is to make of the cell itself, in its lax mode."""
+    return int | None if ckan_type in _INTEGERS else str | None
 
 
 def reader(ckan_type: str) -> Callable[[str], Value] | None:

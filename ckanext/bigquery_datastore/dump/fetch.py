@@ -187,6 +187,7 @@ class Fetch:
 
             request.extensions["trace"] = trace
             return await self._client.send(request, stream=True)
+        raise AssertionError("nobody cancels this scope itself")
 
     def _timeout(self) -> httpx.Timeout:
         connect, read = self._patience.connect, self._patience.read

@@ -101,10 +101,7 @@ class _Rows:
         keys = self._names if keys is None else keys
         row = msgspec.defstruct(
             "Row",
-            [
-                (f"c{i}", cells.decoded_as(field["type"]) | None, None)
-                for i, field in enumerate(fields)
-            ],
+            [(f"c{i}", cells.decoded_as(field["type"]), None) for i, field in enumerate(fields)],
             rename={f"c{i}": key for i, key in enumerate(keys)},
         )
         self._decoder = msgspec.json.Decoder(row, strict=False)
