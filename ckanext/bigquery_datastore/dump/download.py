@@ -14,7 +14,7 @@ import anyio
 import httpx
 from anyio.abc import TaskGroup
 
-from ckanext.bigquery_datastore.dump.fetch import Fetch, Patience
+from ckanext.bigquery_datastore.dump.fetch import Fetch, Patience, not_now
 from ckanext.bigquery_datastore.dump.parts import Inline, Piece
 from ckanext.bigquery_datastore.errors import OutsideError
 
@@ -113,7 +113,10 @@ class Download:
         """A refusal has to come before the first byte, even if that is an inline one."""
         for index, piece in enumerate(self._pieces):
             if isinstance(piece, Piece):
-                await self._fetch(index, piece).open()
+                with anyio.move_on_after(self._patience.first_byte) as limit:
+                    await self._fetch(index, piece).open()
+                if limit.cancelled_caught:
+                    raise not_now()
                 return
 
     async def _send_inline(self, piece: Inline) -> None:

@@ -44,13 +44,20 @@ class Patience:
 
     ``connect`` is for a connection, ``read`` for the answer's head and for each next
     bytes of it. ``tries`` connections in a row may fail; the pause before the n-th
-    doubles from ``pause`` on, less a random part.
+    doubles from ``pause`` on, less a random part. All of this ends when the first byte of a
+    download is not here after ``first_byte``.
     """
 
     connect: float
     read: float
     tries: int = 4
     pause: float = 0.2
+    first_byte: float = 60
+
+
+def not_now() -> NotReachable:
+    """What a visitor is told when patience has ended."""
+    return NotReachable("Cloud Storage does not send the file at present. Please try again later.")
 
 
 class _Passing(Exception):
@@ -143,9 +150,7 @@ class Fetch:
         self._proven = 0
         why = f"{type(err).__name__}: {err}".rstrip(": ")
         if self._failures >= self._patience.tries:
-            raise NotReachable(
-                "Cloud Storage does not send the file at present. Please try again later."
-            ) from err
+            raise not_now() from err
         if self._at > self._piece.first and self._seal is None:
             raise OutsideError(
                 "The connection to the storage broke, and the storage does not say whether the "

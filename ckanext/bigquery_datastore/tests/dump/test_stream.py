@@ -280,6 +280,15 @@ def test_a_storage_that_cannot_be_reached_is_said_so_soon() -> None:
     assert "5ec4e7" not in str(caught.value)
 
 
+def test_the_first_byte_is_not_waited_for_longer_than_allowed(upstream: Upstream) -> None:
+    url = upstream.put("a", b"abc", Answer(silent=True))
+    started = time.monotonic()
+    with pytest.raises(NotReachable):
+        open_stream([Source(url, 3, 1)], None, Patience(connect=5, read=30, first_byte=0.2))
+    assert time.monotonic() - started < 5
+    upstream.wait_until(lambda now: now.open_connections == 0, seconds=1)
+
+
 @pytest.mark.parametrize(
     ("answer", "message"),
     [
