@@ -18,7 +18,7 @@ import time
 import urllib.error
 import urllib.request
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from functools import lru_cache
@@ -30,24 +30,35 @@ TABLES = ("airlines", "airports", "planes", "weather", "flights")
 MISSING = "NA"  # how the source writes a missing value
 LOG = Path(".stack/log/load.log")
 
-Row = dict[str, object]
+Row = Sequence[object]
 
 
 class Failure(Exception):
     """The demo shows something else than it promises."""
 
 
-def read_csv(file: Path) -> Iterator[Row]:
+def read_csv(file: Path, columns: Sequence[str]) -> Iterator[Row]:
+    """The rows of the file, which must have these columns in this order."""
     with file.open(encoding="utf-8", newline="") as text:
-        yield from csv.DictReader(text)
+        rows = csv.reader(text)
+        header = next(rows)
+        if header != columns:
+            raise Failure(f"{file.name} begins with {header}, not {columns}")
+        yield from rows
 
 
-def read_ndjson(file: Path) -> Iterator[Row]:
+def read_ndjson(file: Path, columns: Sequence[str]) -> Iterator[Row]:
+    """The rows of the file. A key that is left out is a missing value."""
     with file.open(encoding="utf-8") as lines:
-        yield from map(json.loads, lines)
+        for line in lines:
+            row = json.loads(line)
+            if not row.keys() <= set(columns):
+                raise Failure(f"{file.name} has {sorted(row)}, not {columns}")
+            yield list(map(row.get, columns))
 
 
-FORMATS: dict[str, Callable[[Path], Iterator[Row]]] = {"csv": read_csv, "ndjson": read_ndjson}
+Reader = Callable[[Path, Sequence[str]], Iterator[Row]]
+FORMATS: dict[str, Reader] = {"csv": read_csv, "ndjson": read_ndjson}
 
 
 def main() -> None:
@@ -57,13 +68,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for name in TABLES:
             source = source_file(name, Path(folder))
-            count = sum(1 for _ in read_csv(source))
+            count = rows_of(source)
             load_once(name, tables[name], source, count)
             for format_name in FORMATS:
                 download(name, tables[name], format_name, source, Path(folder))
             rows += count
-        show_privacy(source_file("airlines", Path(folder)), Path(folder))
-    say_what_to_try(tables)
+        private = show_privacy(source_file("airlines", Path(folder)), Path(folder))
+    say_what_to_try(tables, private)
     formats = " and ".join(FORMATS)
     print(f"demo: OK, {rows:,} rows as {formats} in {time.monotonic() - began:.0f} seconds")
 
@@ -87,18 +98,20 @@ def download(name: str, resource: str, format_name: str, source: Path, folder: P
         compare(source, file, FORMATS[format_name])
 
 
-def compare(source: Path, file: Path, read: Callable[[Path], Iterator[Row]]) -> None:
+def compare(source: Path, file: Path, read: Reader) -> None:
     """Every value of every row, in order, and `_id` counting from 1."""
-    pairs = zip_longest(read_csv(source), read(file))
+    columns = columns_of(source)
+    pairs = zip_longest(read_csv(source, columns), read(file, ["_id", *columns]))
     for number, (expected, found) in enumerate(pairs, start=1):
         if expected is None or found is None:
             raise Failure(f"{file.name} has not as many rows as the source: differs at {number}")
-        if str(found.get("_id")) != str(number):
-            raise Failure(f"{file.name}, row {number}: _id is {found.get('_id')}")
-        for column, text in expected.items():
-            if value(text) != value(found.get(column)):
+        if found[0] != str(number):
+            raise Failure(f"{file.name}, row {number}: _id is {found[0]}")
+        for place, text in enumerate(expected, start=1):
+            if text != found[place] and value(text) != value(found[place]):
                 raise Failure(
-                    f"{file.name}, row {number}: {column} is {found.get(column)!r}, not {text!r}"
+                    f"{file.name}, row {number}: {columns[place - 1]} is {found[place]!r}, "
+                    f"not {text!r}"
                 )
 
 
@@ -119,11 +132,11 @@ def value(text: object) -> object:
     return moment.astimezone(timezone.utc).replace(tzinfo=None) if moment.tzinfo else moment
 
 
-def show_privacy(source: Path, folder: Path) -> None:
-    """The private table: the file for a member, 404 for everybody else."""
+def show_privacy(source: Path, folder: Path) -> str:
+    """The private table (its id): the file for a member, 404 for everybody else."""
     member, stranger = (os.environ[f"CKAN_{who}_TOKEN"] for who in ("MEMBER", "STRANGER"))
     resource = resources_of("nycflights13-private", member)["airlines"]
-    count = sum(1 for _ in read_csv(source))
+    count = rows_of(source)
     load_once("airlines (private)", resource, source, count)
     url = f"{SITE}/datastore/dump/{resource}?format=csv"
     file = folder / "private.csv"
@@ -134,18 +147,18 @@ def show_privacy(source: Path, folder: Path) -> None:
             status = curl_status(url, *who)
             if status != "404":
                 raise Failure(f"{url} answers {status} to somebody who may not read it")
+    return resource
 
 
-def say_what_to_try(tables: dict[str, str]) -> None:
-    flights, planes = f"{SITE}/datastore/dump/{tables['flights']}", tables["planes"]
+def say_what_to_try(tables: dict[str, str], private: str) -> None:
+    dump = f"{SITE}/datastore/dump"
     print(
         f"""
-The site: {SITE}/dataset/nycflights13 — it stays up until `make stop`. Try:
+The site: {SITE}/dataset/nycflights13 (it stays up until `make stop`). Three things to try:
 
-  curl -L '{flights}?format=csv' -o flights.csv
-  curl -L '{SITE}/datastore/dump/{planes}?format=ndjson' | head -3
-  curl -L -H "Authorization: $(. .stack/env; echo $CKAN_MEMBER_TOKEN)" \\
-      '{SITE}/api/action/datastore_search?resource_id={tables["airlines"]}&limit=2'
+  curl -L '{dump}/{tables["flights"]}?format=csv' -o flights.csv
+  curl -L '{dump}/{tables["planes"]}?format=ndjson' | head -3
+  . .stack/env && curl -L -H "Authorization: $CKAN_MEMBER_TOKEN" '{dump}/{private}?format=csv'
 """
     )
 
@@ -161,6 +174,15 @@ def source_file(name: str, folder: Path) -> Path:
     path = folder / f"{name}-source.csv"
     path.write_bytes(data)
     return path
+
+
+def columns_of(source: Path) -> list[str]:
+    with source.open(encoding="utf-8") as lines:
+        return next(csv.reader(lines))
+
+
+def rows_of(source: Path) -> int:
+    return sum(1 for _ in read_csv(source, columns_of(source)))
 
 
 def resources_of(dataset: str, token: str = "") -> dict[str, str]:
