@@ -23,11 +23,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bqemulator.config import Settings
+from bqemulator.storage import sql_identifiers
 from bqemulator.storage.engine import DuckDBEngine, _annotate_with_duckdb_types
 
 if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
+
+# Names of BigQuery's tables have letters of any script, and spaces.
+sql_identifiers._SQL_SAFE_ID_RE = re.compile(r"\w[\w\- ]{0,1023}\Z")
 
 _WRITE = re.compile(
     r"^\s*(?:WITH\b.*?\)\s*)?(INSERT|UPDATE|DELETE|MERGE|TRUNCATE|ALTER|CREATE|DROP)\b",
