@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -15,7 +15,17 @@ from ckan.types import Context
 from ckanext.datastore.backend import DatastoreBackend
 
 from ckanext.bigquery_datastore import clients, compat
-from ckanext.bigquery_datastore.backend import lock, query, results, searching, tables, writes
+from ckanext.bigquery_datastore.backend import (
+    lock,
+    query,
+    results,
+    searching,
+    sql,
+    sql_results,
+    tables,
+    writes,
+)
+from ckanext.bigquery_datastore.backend.records import new_rows
 from ckanext.bigquery_datastore.backend.schema import ID, Table, get_table
 from ckanext.bigquery_datastore.backend.search import Invalid, Select, get_list
 from ckanext.bigquery_datastore.errors import BadRequest, OutsideError
@@ -34,6 +44,8 @@ def told_to_ckan() -> Iterator[None]:
         yield
     except Invalid as err:
         raise tk.ValidationError(err.errors) from err
+    except sql.NotAllowed as err:
+        raise tk.NotAuthorized(str(err)) from err
     except query.TookTooLong as err:
         raise tk.ValidationError({"query": [str(err)]}) from err
     except query.Refused as err:
@@ -99,6 +111,19 @@ class BigQueryBackend(DatastoreBackend):
             select = searching.plan(context, table, data_dict, "datastore_search")
             return _answer(context, client, select, data_dict, seconds)
 
+    def search_sql(self, context: Context, data_dict: dict[str, Any]) -> Any:
+        with told_to_ckan():
+            client = clients.bigquery_ro()
+            seconds = context.get("query_timeout", query.READ_SECONDS * 1000) / 1000
+            rows_max = int(tk.config.get("ckan.datastore.search.rows_max") or 32000)
+            checked = check_sql(data_dict.get("sql", ""), context["check_access"])
+            found = sql_results.run(client, checked, rows_max + 1, seconds)
+            if len(found.rows) > rows_max:
+                data_dict["records_truncated"] = True
+            data_dict["records"] = sql_results.records(found, rows_max)
+            data_dict["fields"] = [searching.field_of(c, json_name="json") for c in found.columns]
+            return data_dict
+
     # --- looking up
 
     def resource_exists(self, id: str) -> bool:
@@ -147,6 +172,17 @@ class BigQueryBackend(DatastoreBackend):
 
     def clear_table_stats(self, resource_id: str) -> None:
         """See ``calculate_record_count``."""
+
+
+def check_sql(text: str, check_access: Callable[[list[str]], object]) -> sql.Checked:
+    """A query from outside, checked, and every table in it readable by who asks."""
+    client = clients.bigquery_ro()
+
+    def resolve(name: str) -> Table | None:
+        table = get_table(client, name)
+        return get_table(client, table.alias_of) if table and table.alias_of else table
+
+    return sql.parse_select(text, resolve, check_access)
 
 
 def _table(client: Any, id: str) -> Table:
@@ -244,8 +280,6 @@ def _write_table(
 
 def _check_new_key(client: Any, before: Table | None, after: Table, records: Any) -> None:
     """Before anything is changed: that the records are good, and a new key is one."""
-    from ckanext.bigquery_datastore.backend.records import new_rows
-
     batch = new_rows(after, records or [])
     if not after.primary_key:
         return

@@ -40,6 +40,7 @@ _PASSING_REASONS = {
 }
 
 Row = bigquery.table.Row
+RowIterator = bigquery.table.RowIterator
 
 
 class TookTooLong(BigQueryDatastoreError):
@@ -92,9 +93,20 @@ def read(
     :raises TookTooLong: after ``seconds``
     :raises Refused: BigQuery cannot run it so
     """
+    return list(iterate(client, sql, parameters, seconds=seconds))
+
+
+def iterate(
+    client: bigquery.Client,
+    sql: str,
+    parameters: Iterable[Parameter] = (),
+    *,
+    seconds: float = READ_SECONDS,
+) -> RowIterator:
+    """The result of a query, with its ``schema``; see ``read``."""
     with clients.told("a search", gexc.BadRequest, gexc.NotFound, gexc.GatewayTimeout):
         try:
-            rows = client.query_and_wait(
+            return client.query_and_wait(
                 sql,
                 job_config=job_config(parameters, seconds),
                 api_timeout=clients.CALL_SECONDS + seconds,
@@ -102,7 +114,6 @@ def read(
                 retry=clients.budget(seconds)["retry"],
                 job_retry=None,
             )
-            return list(rows)
         except (concurrent.futures.TimeoutError, gexc.GatewayTimeout, requests.Timeout) as err:
             raise TookTooLong("Search took too long") from err
         except (gexc.BadRequest, gexc.NotFound) as err:

@@ -6,9 +6,9 @@ no google.cloud.
 
 Where BigQuery has the same type, it is used. Three choices need a reason:
 
-- ``json``, ``nested`` and arrays are STRINGs holding JSON. PostgreSQL's ``json`` keeps the
-  text as it was sent, BigQuery's JSON does not (order of keys, spaces, digits); a BigQuery
-  ARRAY can be neither NULL nor hold a NULL. Both differences would show in every dump.
+- ``json``, ``jsonb``, ``nested`` and arrays are STRINGs holding JSON. PostgreSQL's ``json``
+  keeps the text as it was sent and ``jsonb`` has an order and spaces of its own, BigQuery's JSON
+  neither; a BigQuery ARRAY can be neither NULL nor hold a NULL. It would show in every dump.
 - ``timestamp`` is DATETIME (no time zone in either), ``timestamptz`` is TIMESTAMP.
 - ``numeric`` is NUMERIC: 29 digits before and 9 after the point; further decimals are
   rounded. BIGNUMERIC holds more, but most readers of Parquet refuse it.
@@ -314,12 +314,10 @@ _ROWS = (
     Type(
         "jsonb",
         "jsonb",
-        "JSON",
-        values.json_text,
+        "STRING",
+        values.jsonb_text,
         read=_read_json,
         csv=_text_of_json,
-        from_text=lambda sql: f"PARSE_JSON({sql})",
-        export=lambda sql: f"TO_JSON_STRING({sql})",
     ),
 )
 
@@ -348,7 +346,12 @@ _FOREIGN: Mapping[str, Type] = {
     "TIME": TYPES["time"],
     "DATETIME": TYPES["timestamp"],
     "TIMESTAMP": TYPES["timestamptz"],
-    "JSON": TYPES["jsonb"],
+    "JSON": replace(
+        TYPES["jsonb"],
+        bq="JSON",
+        from_text=lambda sql: f"PARSE_JSON({sql})",
+        export=lambda sql: f"TO_JSON_STRING({sql})",
+    ),
     "BYTES": Type(
         "bytea",
         "bytea",
@@ -392,14 +395,21 @@ LEGACY_NAMES = {
 }
 
 
+def _write_plain_float(value: Any) -> str:
+    """A float inside JSON as ``array_to_json`` writes it: 1, not 1.0; a text for NaN."""
+    text = float_text(float(values.floating(value)))
+    return text if text[-1].isdigit() else f'"{text}"'
+
+
 def array_of(element: Type) -> Type:
     """The array type that CKAN makes: a STRING with the JSON of the list."""
+    write = _write_plain_float if element.bq == "FLOAT64" else element.write
     quoted = not (element.is_number or element.name == "bool")
     return Type(
         f"_{element.name}",
         f"{element.native}[]",
         "STRING",
-        partial(values.array, element=element.write, quoted=quoted),
+        partial(values.array, element=write, quoted=quoted),
         read=_read_json,
         export=_export_document,
         element=element.name,

@@ -232,14 +232,37 @@ def nested(value: Any) -> str:
     return json.dumps(value)
 
 
-def json_text(value: Any) -> str:
-    if isinstance(value, str):
-        try:
-            json.loads(value)
-        except ValueError:
-            raise BadValue("invalid input syntax for type json") from None
-        return value
-    return json.dumps(value)
+def jsonb_text(value: Any) -> str:
+    """JSON as PostgreSQL's ``jsonb`` prints it: members by length and bytes of their keys, one
+    space after ``:`` and ``,``, the digits of numbers as they were given.
+    https://www.postgresql.org/docs/current/datatype-json.html
+    """
+    text = value if isinstance(value, str) else json.dumps(value)
+    try:
+        found = json.loads(
+            text, parse_float=Decimal, parse_int=Decimal, parse_constant=_no_such_number
+        )
+    except ValueError:
+        raise BadValue("invalid input syntax for type json") from None
+    if "\\u0000" in text:
+        raise BadValue("unsupported Unicode escape sequence")
+    return _jsonb(found)
+
+
+def _no_such_number(name: str) -> None:
+    raise ValueError(name)
+
+
+def _jsonb(value: Any) -> str:
+    if isinstance(value, dict):
+        keys = sorted(value, key=lambda key: (len(key.encode()), key.encode()))
+        members = (f"{json.dumps(key, ensure_ascii=False)}: {_jsonb(value[key])}" for key in keys)
+        return f"{{{', '.join(members)}}}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_jsonb, value))}]"
+    if isinstance(value, Decimal):
+        return format(abs(value) if value.is_zero() else value, "f")
+    return json.dumps(value, ensure_ascii=False)
 
 
 def uuid_text(value: Any) -> str:
