@@ -99,7 +99,7 @@ def services(version: Version) -> dict[str, Service]:
             command=[
                 *(str(version.bin / "gunicorn"), "--chdir", str(REPOSITORY / "dev")),
                 *("--bind", f"{HOST}:{CKAN}", "--workers", "2", "--threads", "8"),
-                *("--access-logfile", "-", "wsgi:application"),
+                *("--access-logfile", "-", "--no-control-socket", "wsgi:application"),
             ],
             healthy=lambda: url_answers(f"{SITE_URL}/api/3/action/status_show"),
             env={
