@@ -12,14 +12,14 @@ from flask import Request, Response, redirect
 
 from ckanext.bigquery_datastore import config, downloads
 from ckanext.bigquery_datastore.dump import sign
-from ckanext.bigquery_datastore.dump.accel import accel_path
+from ckanext.bigquery_datastore.dump.accel import accel_headers
 from ckanext.bigquery_datastore.dump.plan import DumpPlan
 from ckanext.bigquery_datastore.dump.ranges import RangeAnswer, parse_range, range_applies
 from ckanext.bigquery_datastore.dump.storage import StoredObject
 from ckanext.bigquery_datastore.dump.stream import Patience, Source, open_stream
 
 # Seconds for a connection to Cloud Storage, and for each read from it.
-_PATIENCE = Patience(connect=5, read=30)
+_CONNECT, _READ = 5, 30
 
 
 def deliver(plan: DumpPlan, state: downloads.Ready, request: Request) -> Response:
@@ -27,14 +27,18 @@ def deliver(plan: DumpPlan, state: downloads.Ready, request: Request) -> Respons
     if plan.format.rewrite or len(state.objects) > 1 or config.delivery() == "stream":
         return _stream(plan, state, request)
     if config.delivery() == "accel":
-        return _accel(plan, state)
+        return _accel(plan, state, request)
     return redirect(_signed(plan, state.objects[0], request.method), 302)
 
 
-def _accel(plan: DumpPlan, state: downloads.Ready) -> Response:
-    # nginx asks Cloud Storage by GET also for a HEAD of the visitor's.
+def _accel(plan: DumpPlan, state: downloads.Ready, request: Request) -> Response:
+    wanted = _range(plan, state, request)
+    if wanted.status == 416:
+        return Response(status=416, headers=wanted.headers, content_type=plan.content_type)
     response = Response(content_type=plan.content_type)
-    response.headers["X-Accel-Redirect"] = accel_path(_signed(plan, state.objects[0], "GET"))
+    # nginx asks Cloud Storage by GET also for a HEAD of the visitor's.
+    url = _signed(plan, state.objects[0], "GET")
+    response.headers.update(accel_headers(url, wanted.span))
     response.headers["Content-Disposition"] = plan.disposition
     return response
 
@@ -53,7 +57,8 @@ def _stream(plan: DumpPlan, state: downloads.Ready, request: Request) -> Respons
     sources = [
         Source(_signed(plan, found, "GET"), found.size, found.generation) for found in state.objects
     ]
-    stream = open_stream(sources, wanted.span, _PATIENCE)
+    patience = Patience(_CONNECT, _READ, first_byte=config.wait_seconds())
+    stream = open_stream(sources, wanted.span, patience)
     if rewrite:
         stream = stream.rewritten(plan.rewritten)
     response.response = stream
