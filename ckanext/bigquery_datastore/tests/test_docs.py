@@ -72,3 +72,10 @@ def test_the_readme_links_to_no_file_that_is_not_there() -> None:
 def code_in(markdown: str) -> list[str]:
     """Fenced blocks and inline code."""
     return re.findall(r"```.*?```|`[^`\n]+`", markdown, re.DOTALL)
+
+
+def test_the_nginx_configuration_of_the_readme_is_the_one_that_is_tested() -> None:
+    tested = (REPOSITORY / "ckanext/bigquery_datastore/tests/dump/nginx.conf").read_text()
+    lines = tested.split("# README: begin\n")[1].split("# README: end")[0].strip().splitlines()
+    shown = re.findall(r"```nginx\n(.*?)```", README, re.DOTALL)[0].strip().splitlines()
+    assert [line.strip() for line in shown] == [line.strip() for line in lines]
