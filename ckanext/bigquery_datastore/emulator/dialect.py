@@ -32,7 +32,8 @@ from .search import MACROS as SEARCH_MACROS
 from .search import search_call
 
 _CONCERNED = re.compile(
-    r"\b(?:CAST|TO_JSON_STRING|SEARCH|CONTAINS_SUBSTR|ST_ASTEXT|FORMAT)\s*\(|%E[*\d]", re.IGNORECASE
+    r"\b(?:CAST|SAFE_CAST|TO_JSON_STRING|SEARCH|CONTAINS_SUBSTR|ST_ASTEXT|FORMAT)\s*\(|%E[*\d]",
+    re.IGNORECASE,
 )
 # Seconds with all their digits, with so many, and the year in four digits.
 _EXTENDED = re.compile(r"%E(?P<digits>\*|\d)S|%E4Y")

@@ -89,7 +89,9 @@ class Job:
             return 1.0 if self.state == "DONE" else 0.0
         return min(1.0, (time.time() - self.started) / self.run_seconds)
 
-    def _deadline(self) -> float:
+    @property
+    def deadline(self) -> float:
+        """When ``jobTimeoutMs`` ends the job; infinity without one."""
         allowed = int(self.configuration.get("jobTimeoutMs") or 0)
         return (self.started or self.created) + allowed / 1000 if allowed else float("inf")
 
@@ -97,6 +99,10 @@ class Job:
         """Ask the job to stop; it will as soon as it looks."""
         self._cancelled = True
         self._wake.set()
+        self.interrupt()
+
+    def interrupt(self) -> None:
+        """Break off what DuckDB does for the job."""
         if self._connection is not None and self.state != "DONE":
             self._connection.interrupt()
 
@@ -104,7 +110,7 @@ class Job:
         """Raise Stopped if the job was cancelled or has run for too long."""
         if self._cancelled:
             raise Stopped("Job execution was cancelled: User requested cancellation")
-        if time.time() > self._deadline():
+        if time.time() > self.deadline:
             seconds = int(self.configuration["jobTimeoutMs"]) / 1000
             raise Stopped(f"Job execution was cancelled: Job timed out after {seconds:g}s")
 
@@ -118,7 +124,7 @@ class Job:
     def _wait_until(self, share: float) -> None:
         self.check()
         until = (self.started or self.created) + self.run_seconds * share
-        while (left := min(until, self._deadline() + 0.001) - time.time()) > 0:
+        while (left := min(until, self.deadline + 0.001) - time.time()) > 0:
             self._wake.wait(left)
             self.check()
         self.check()
@@ -279,19 +285,18 @@ class Jobs:
 
     def _run(self, job: Job, work: Callable[[Job], None]) -> None:
         job.started, job.state = time.time(), "RUNNING"
+        limit = threading.Timer(max(0.0, job.deadline - time.time()), job.interrupt)
+        limit.daemon = True
+        if job.deadline != float("inf"):
+            limit.start()
         try:
             with self._engine.session() as session:
                 job._connection = session.connection
                 work(job)
-        except ApiError as error:
-            job.error = error.result()
-        except DomainError as error:
-            job.error = ApiError.of(error).result()
-        except duckdb.InterruptException:
-            job.error = Stopped("Job execution was cancelled: User requested cancellation").result()
         except Exception as error:  # noqa: BLE001 - a job's thread must end as a DONE job
-            job.error = ApiError("internalError", f"{type(error).__name__}: {error}").result()
+            job.error = _as_error(job, error).result()
         finally:
+            limit.cancel()
             job._connection = None
             if job.file is not None:
                 job.file.unlink(missing_ok=True)
@@ -313,6 +318,19 @@ class Jobs:
         for job in self._jobs.values():
             if job.state != "DONE":
                 job.cancel()
+
+
+def _as_error(job: Job, error: Exception) -> ApiError:
+    """What a job's end by ``error`` is called; whatever a stop caused is the stop."""
+    try:
+        job.check()
+    except Stopped as stopped:
+        return stopped
+    if isinstance(error, ApiError):
+        return error
+    if isinstance(error, DomainError):
+        return ApiError.of(error)
+    return ApiError("internalError", f"{type(error).__name__}: {error}")
 
 
 def _is_there(job: Job, location: str | None) -> bool:

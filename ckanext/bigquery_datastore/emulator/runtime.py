@@ -27,7 +27,7 @@ from bqemulator.storage import type_map
 from bqemulator.udf.runtime import UDFRegistry
 from bqemulator.versioning.snapshots import SnapshotManager
 
-from . import dialect, scripts
+from . import dialect, scripts, wire
 from .engine import Engine
 from .tables import refresh
 
@@ -78,6 +78,7 @@ class Runtime:
         # DuckDB's decimals end at 38 digits: BIGNUMERIC keeps 20 before and 18 after the point.
         type_map._BQ_TO_DUCKDB["BIGNUMERIC"] = "DECIMAL(38, 18)"
         scripts.install()
+        wire.install()
         settings = Settings(
             persistence_mode=PersistenceMode.PERSISTENT,
             data_dir=data,

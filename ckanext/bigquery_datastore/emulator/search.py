@@ -33,7 +33,7 @@ MACROS = (
     f"regexp_extract_all(q, '{_BACKTICKED}'))",
     "emu_found(t, q) AS list_has_all(emu_tokens(t), emu_terms(q)) "
     "AND len(list_filter(emu_phrases(q), "
-    "lambda p: NOT contains(emu_spaced(t), emu_spaced(p)))) = 0",
+    "lambda p: NOT contains(emu_spaced(t), emu_spaced(trim(p, '\"`'))))) = 0",
     "emu_search(x, q) AS CASE WHEN x IS NULL OR q IS NULL THEN NULL "
     "ELSE emu_found(array_to_string(emu_texts(x), ' ; '), q) END",
     "emu_search_whole(x, q) AS CASE WHEN x IS NULL OR q IS NULL THEN NULL "

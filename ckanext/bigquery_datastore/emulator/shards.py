@@ -172,7 +172,11 @@ class ParquetSpool(Spool):
             file.unlink(missing_ok=True)
 
     def _write(self, file: Path, first: int, last: int) -> None:
-        options: dict[str, Any] = {"compression": self._codec, "version": "2.6"}
+        options: dict[str, Any] = {
+            "compression": self._codec,
+            "version": "2.6",
+            "write_time_adjusted_to_utc": True,
+        }
         with (
             pa.memory_map(str(self._file)) as stream,
             pq.ParquetWriter(file, self._schema, **options) as writer,

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import threading
 from datetime import datetime, timedelta, timezone
+from typing import Any
 
 from bqemulator.api.dependencies import AppContext
 from bqemulator.api.routes.tables import _field_to_rest as rest_field
 from bqemulator.api.routes.tables import _parse_schema_fields
 from bqemulator.catalog.etag import generate_etag
 from bqemulator.catalog.models import TableFieldSchema, TableMeta, TableSchema
-from bqemulator.storage.type_map import bq_schema_to_duckdb_columns, duckdb_type_to_bq_field
+from bqemulator.storage.type_map import duckdb_type_to_bq_field
 
 from .engine import TableName, quote_text
 from .sizes import table_size
@@ -50,16 +51,39 @@ def field_of(column: str, stored_type: str) -> TableFieldSchema:
     return _parse_schema_fields([duckdb_type_to_bq_field(column, stored_type)])[0]
 
 
-def _stored_type(field: TableFieldSchema) -> str:
-    return bq_schema_to_duckdb_columns([rest_field(field)])[0][1]
+_WIRE = {"INT64": "INTEGER", "FLOAT64": "FLOAT", "BOOL": "BOOLEAN", "STRUCT": "RECORD"}
 
 
-def _same_type(one: str, other: str) -> bool:
-    def plain(text: str) -> str:
-        text = text.upper().replace(" ", "").replace('"', "")
-        return text.replace("TIMESTAMPTZ", "TIMESTAMPWITHTIMEZONE")
+def fields_of(given: list[dict[str, Any]]) -> tuple[TableFieldSchema, ...]:
+    """The fields of a request's schema, their types by the names that answers use."""
+    return tuple(_wired(field) for field in _parse_schema_fields(given))
 
-    return plain(one) == plain(other)
+
+def _wired(field: TableFieldSchema) -> TableFieldSchema:
+    kind = field.type.upper()
+    return field.model_copy(
+        update={
+            "type": _WIRE.get(kind, kind),
+            "mode": field.mode.upper(),
+            "fields": tuple(_wired(part) for part in field.fields),
+        }
+    )
+
+
+def _same_shape(one: TableFieldSchema, other: TableFieldSchema) -> bool:
+    """Whether two fields hold the same values, whatever is said about them."""
+    return (
+        one.type == other.type
+        and (one.mode == "REPEATED") == (other.mode == "REPEATED")
+        and len(one.fields) == len(other.fields)
+        and all(_same_shape(*pair) for pair in zip(one.fields, other.fields, strict=True))
+    )
+
+
+def _is_what_is_stored(field: TableFieldSchema, stored_type: str) -> bool:
+    if field.type == "RANGE":
+        return stored_type.startswith("STRUCT(")
+    return _same_shape(_wired(field_of(field.name, stored_type)), _wired(field))
 
 
 def schema_of(columns: list[tuple[str, str]], known: TableSchema) -> TableSchema:
@@ -68,7 +92,7 @@ def schema_of(columns: list[tuple[str, str]], known: TableSchema) -> TableSchema
     fields = []
     for column, stored_type in columns:
         field = by_name.get(column)
-        if field is None or not _same_type(_stored_type(field), stored_type):
+        if field is None or not _is_what_is_stored(field, stored_type):
             field = field_of(column, stored_type)
         fields.append(field)
     return TableSchema(fields=tuple(fields))
@@ -106,4 +130,13 @@ def _is_empty(columns: list[tuple[str, str]]) -> bool:
     return [column for column, _ in columns] == ["__placeholder"]
 
 
-__all__ = ["field_of", "later_than", "now", "refresh", "rest_field", "schema_of", "touched"]
+__all__ = [
+    "field_of",
+    "fields_of",
+    "later_than",
+    "now",
+    "refresh",
+    "rest_field",
+    "schema_of",
+    "touched",
+]

@@ -12,7 +12,6 @@ from datetime import datetime, timezone
 from typing import Any
 
 from bqemulator.api.routes.tables import (
-    _parse_schema_fields,
     _rest_to_clustering,
     _rest_to_time_partitioning,
     _table_to_list_item,
@@ -29,7 +28,7 @@ from starlette.routing import Route
 from .engine import TableName, quote_name
 from .errors import ApiError
 from .runtime import Runtime
-from .tables import now, rest_field, touched
+from .tables import fields_of, now, rest_field, touched
 
 _DATASET = "/bigquery/v2/projects/{project}/datasets/{dataset}"
 _TABLES = f"{_DATASET}/tables"
@@ -268,7 +267,7 @@ def _name(request: Request) -> TableName:
 
 
 def _fields(body: dict[str, Any]) -> tuple[TableFieldSchema, ...]:
-    fields = _parse_schema_fields((body.get("schema") or {}).get("fields") or [])
+    fields = fields_of((body.get("schema") or {}).get("fields") or [])
     seen: set[str] = set()
     for field in fields:
         if field.name.lower() in seen:

@@ -200,6 +200,8 @@ def _parquet_value(value: str, kind: Kind, depth: int = 0) -> str:
     if kind.name == "timestamp":
         # TIMESTAMP(MICROS, isAdjustedToUTC=false), as BigQuery's documentation has it.
         return f"make_timestamp(epoch_us({value}))"
+    if kind.name == "int":
+        return f"CAST({value} AS BIGINT)"
     if kind.name == "json":
         return f"CAST({value} AS VARCHAR)"
     if kind.name == "geography":
