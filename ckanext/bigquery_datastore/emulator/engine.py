@@ -40,6 +40,18 @@ _WRITE = re.compile(
 _QUALIFIED = re.compile(r'"?([A-Za-z0-9_][A-Za-z0-9_\-]*?)__([A-Za-z0-9_]+)"?\."?([^".\s(;]+)"?')
 
 
+_ACTIONS = re.compile(r"\s*(ALTER TABLE (?:IF EXISTS )?(?:\"[^\"]+\"|[\w.])+)\s+(.*)", re.DOTALL)
+_NEXT_ACTION = re.compile(r",\s*(?=(?:ADD|DROP) COLUMN\b)")
+
+
+def one_action_each(sql: str) -> list[str]:
+    """An ALTER TABLE with several actions, which DuckDB refuses, as one statement for each."""
+    match = _ACTIONS.fullmatch(sql)
+    if match is None:
+        return [sql]
+    return [f"{match.group(1)} {action}" for action in _NEXT_ACTION.split(match.group(2))]
+
+
 @dataclass(frozen=True)
 class TableName:
     """A table by its three names."""
@@ -125,6 +137,9 @@ class Engine(DuckDBEngine):
 
     def execute(self, sql: str, parameters: list[Any] | None = None) -> duckdb.DuckDBPyConnection:
         """Run ``sql`` in the session; a change is noted there."""
+        *before, sql = one_action_each(sql)
+        for statement in before:
+            super().execute(statement)
         result = super().execute(sql, parameters)
         if (session := _session.get()) is not None:
             session.wrote(sql, None)
@@ -132,6 +147,9 @@ class Engine(DuckDBEngine):
 
     def fetch_arrow(self, sql: str, parameters: list[Any] | None = None) -> pa.Table:
         """Run ``sql`` and return its rows; a change is noted in the session."""
+        *before, sql = one_action_each(sql)
+        for statement in before:
+            super().execute(statement)
         result = super().execute(sql, parameters)
         table = _annotate_with_duckdb_types(result.to_arrow_table(), result.description)
         if (session := _session.get()) is not None:
