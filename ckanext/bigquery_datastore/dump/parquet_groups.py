@@ -243,6 +243,7 @@ def _known_chunk() -> re.Pattern[bytes]:
         + _maybe(number_field) * 2  # null_count, distinct_count
         + _maybe(string_field) * 2  # max_value, min_value
         + flag * 2  # is_max_value_exact, is_min_value_exact
+        + _maybe(number_field)  # nan_count
         + rb"\x00"
     )
     page_encoding = (_any_field(thrift.I32) + number) * 3 + rb"\x00"

@@ -280,8 +280,8 @@ def test_row_groups_of_another_shape_are_refused(data: bytes, says: str) -> None
 
 def test_a_chunk_that_is_nearly_known_is_given_up_in_bounded_time() -> None:
     """Everything that the pattern could read in more than one way, and at the end what it does
-    not know. The steps of a regular expression cannot be counted, so that this one is about time:
-    a thousand times that of a chunk that it knows would be a second here."""
+    not know. The steps of a regular expression cannot be counted, so that this one is about time,
+    next to that of a chunk that it knows."""
     text = thrift.put_binary(b"x" * 127)
     statistics = (b"\x18" + text) * 2 + (b"\x16\x00") * 2 + (b"\x18" + text) * 2 + b"\x11\x11\x00"
     encodings = b"\x8c" + b"\x15\x00\x15\x00\x15\x00\x00" * 8
@@ -302,4 +302,4 @@ def test_a_chunk_that_is_nearly_known_is_given_up_in_bounded_time() -> None:
 
     knows = min(seconds(known + b"\x00") for _ in range(5))
     gives_up = min(seconds(known + b"\x18\x00\x00") for _ in range(5))
-    assert gives_up < 1000 * knows
+    assert gives_up < 100 * knows
