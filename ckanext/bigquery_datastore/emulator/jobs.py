@@ -207,6 +207,7 @@ class Jobs:
         self._jobs: dict[tuple[str, str], Job] = {}
         self._with_rows: list[Job] = []
         self.defaults = Defaults()
+        self._closed = False
         self.refused: list[dict[str, Any]] = []
         self._store = sqlite3.connect(data / "jobs.sqlite", check_same_thread=False)
         self._store.execute("PRAGMA journal_mode = WAL")
@@ -302,7 +303,8 @@ class Jobs:
                 job.file.unlink(missing_ok=True)
             job.ended, job.state = time.time(), "DONE"
             self._forget_old_rows(job)
-            self._keep(job)
+            if not self._closed:
+                self._keep(job)
             job.finished.set_result(None)
 
     def _forget_old_rows(self, job: Job) -> None:
@@ -314,7 +316,8 @@ class Jobs:
                 self._with_rows.pop(0).rows = None
 
     def close(self) -> None:
-        """Stop what runs and close the store; unfinished jobs fail at the next start."""
+        """Stop what runs; the next start finds it unfinished, as after a crash."""
+        self._closed = True
         for job in self._jobs.values():
             if job.state != "DONE":
                 job.cancel()

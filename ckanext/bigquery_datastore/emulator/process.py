@@ -61,7 +61,10 @@ def run(settings: Settings, ready: Callable[[Settings], None]) -> None:
 
     Raises CannotStart.
     """
-    for name, port in (("BigQuery", settings.bigquery_port), ("Storage", settings.storage_port)):
+    for name, port in (
+        ("BigQuery", settings.bigquery_port),
+        ("Cloud Storage", settings.storage_port),
+    ):
         _require_free(name, settings.host, port)
     with ExitStack() as stack:
         data = _data_folder(settings, stack)
