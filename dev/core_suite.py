@@ -62,11 +62,13 @@ def main(arguments: list[str]) -> int:
     rest = [argument for argument in arguments if argument != "--postgresql"]
     ini = write_ini(version, is_postgresql)
     command = [sys.executable, "-m", "pytest", "-o", "addopts=", "-p", "no:cacheprovider"]
+    # By their own names, which core's sample plugins import them by, too.
+    command += ["--import-mode=importlib", "-o", "consider_namespace_packages=true"]
     command += ["-p", "no:bqemulator", "-p", "core_suite_plugin", f"--ckan-ini={ini}"]
     command += ["-q", "--no-header", "-W", "ignore", "--pyargs", *(rest or []), TESTS]
     environment = {
         **os.environ,
-        "PYTHONPATH": str(HERE),
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH")])),
         "CORE_SUITE_BACKEND": "postgresql" if is_postgresql else "bigquery",
         "CORE_SUITE_SCRATCH": str(version.core_ini),
     }

@@ -2,6 +2,8 @@
 
 - The fixtures of those tests clean a PostgreSQL database: here they clean the dataset.
 - Their option ``ckan.plugins`` names ``datastore``: here ``bigquery_datastore`` stands before it.
+- Where a test looks at its table by SQL of its own, on PostgreSQL, the table is there: a copy of
+  what BigQuery has at that moment, made by core's backend in a scratch database.
 - Tests that are about PostgreSQL itself are left out: core_suite_excluded.txt says which and why.
 
 On core's own backend (CORE_SUITE_BACKEND=postgresql) nothing of this happens.
@@ -68,6 +70,64 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     )
 
 
+class Mirror:
+    """Copies a resource's table from BigQuery to PostgreSQL before a statement looks at it."""
+
+    def __init__(self, engine: Any) -> None:
+        self.engine = engine
+        self.is_busy = False
+
+    def __call__(
+        self, _connection: Any, _cursor: Any, statement: str, parameters: Any, *_rest: Any
+    ) -> None:
+        if self.is_busy or not statement.lstrip().lower().startswith("select"):
+            return
+        values = parameters.values() if isinstance(parameters, dict) else ()
+        names = set(re.findall(r'"([^"]+)"', statement)) | {v for v in values if isinstance(v, str)}
+        self.is_busy = True
+        try:
+            for name in names:
+                self.copy(name)
+        finally:
+            self.is_busy = False
+
+    def copy(self, name: str) -> None:
+        import sqlalchemy as sa
+        from ckanext.datastore.backend.postgres import DatastorePostgresqlBackend, identifier
+
+        from ckanext.bigquery_datastore import clients
+        from ckanext.bigquery_datastore.backend import searching
+        from ckanext.bigquery_datastore.backend.schema import get_table, resolve
+        from ckanext.bigquery_datastore.backend.search import build
+
+        with self.engine.begin() as connection:
+            kinds = "SELECT 1 FROM pg_type WHERE typname = 'nested'"
+            if not connection.execute(sa.text(kinds)).first():
+                connection.execute(sa.text("CREATE TYPE nested AS (json json, extra text)"))
+            for table in {name, resolve(name) or name}:
+                drop = "DROP TABLE IF EXISTS" if table == resolve(name) else "DROP VIEW IF EXISTS"
+                connection.execute(sa.text(f"{drop} {identifier(table)} CASCADE"))
+        table = get_table(clients.bigquery_ro(), resolve(name) or "")
+        if table is None:
+            return
+        found = searching.run(clients.bigquery_ro(), build(table, {"limit": 1000}), 60)
+        records = searching.formatted("objects", found.columns, found.rows)
+        for record in records:
+            del record["_id"]
+        DatastorePostgresqlBackend().create(
+            {},
+            {
+                "resource_id": table.id,
+                "fields": [searching.field_of(column) for column in table.user_columns],
+                "records": records,
+                "aliases": list(table.aliases),
+                "include_records": False,
+                "delete_fields": False,
+            },
+            {},
+        )
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection() -> None:
     """Put ours in the place of what reaches into PostgreSQL."""
@@ -80,8 +140,11 @@ def pytest_collection() -> None:
 
     scratch = configparser.RawConfigParser()
     scratch.read(os.environ["CORE_SUITE_SCRATCH"])
-    engine = sa.create_engine(scratch["app:main"]["ckan.datastore.write_url"])
-    # Modules and fixtures open an engine that the tests which are kept never use.
+    engine = sa.create_engine(
+        scratch["app:main"]["ckan.datastore.write_url"],
+        json_deserializer=lambda text: text,  # as core's own engine
+    )
+    sa.event.listen(engine, "before_cursor_execute", Mirror(engine))
     postgres._get_engine_from_url = lambda url, **_options: engine
     # test_unit.py configures the PostgreSQL backend, and then tests names of fields.
     postgres.DatastorePostgresqlBackend._check_urls_and_permissions = lambda _self: None

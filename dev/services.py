@@ -11,6 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -94,12 +95,12 @@ class Supervisor:
         (self.folder / f"{name}.json").unlink(missing_ok=True)
         if not running:
             return "was not running"
-        os.kill(running.pid, running.stop_with)
-        if not _within(patience, lambda: not running.alive):
-            os.killpg(running.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.kill(running.pid, running.stop_with)
         # Its children share its process group (each service leads one): none may stay behind.
         if not _within(patience, lambda: not _group_lives(running.pid)):
-            os.killpg(running.pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.killpg(running.pid, signal.SIGKILL)
         if not _within(patience, lambda: not any(map(port_answers, running.ports))):
             raise StackError(f"{name}: stopped, but port {running.ports} still answers.")
         return "stopped"

@@ -222,6 +222,9 @@ def main(arguments: list[str]) -> int:
     except StackError as err:
         print(f"\n{err}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("\nInterrupted. What runs already stays up until `make stop`.", file=sys.stderr)
+        return 130
     return 0
 
 

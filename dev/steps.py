@@ -41,8 +41,9 @@ def run_steps(steps: Sequence[Step], wanted: Iterable[str]) -> None:
                 try:
                     _say(step.name, future.result(), began)
                 except StackError:
-                    _say(step.name, "FAILED", began)
-                    # What runs already goes on to its end (a half-made venv helps nobody).
+                    # What runs already goes on to its end: a half-made venv helps nobody.
+                    others = ", ".join(other.name for other, _ in running.values())
+                    _say(step.name, f"FAILED{others and f'; waiting for {others}'}", began)
                     raise
                 done.add(step.name)
 
