@@ -96,8 +96,9 @@ class BigQueryBackend(DatastoreBackend):
     def create_function(self, *args: Any, **kwargs: Any) -> Any:
         raise tk.ValidationError({"definition": [NO_FUNCTIONS]})
 
-    def drop_function(self, *args: Any, **kwargs: Any) -> Any:
-        raise tk.ValidationError({"name": [NO_FUNCTIONS]})
+    def drop_function(self, name: str, if_exists: bool = False) -> None:
+        if not if_exists:
+            raise tk.ValidationError({"name": [f"function {name}() does not exist"]})
 
     # --- searching
 

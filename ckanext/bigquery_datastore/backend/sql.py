@@ -291,7 +291,8 @@ def _name_outputs(query: exp.Query) -> None:
         select = select.this
     if not isinstance(select, exp.Select):
         return
-    used = {item.alias_or_name for item in select.expressions}
+    named_items = (exp.Alias, exp.Column)
+    used = {i.alias_or_name for i in select.expressions if isinstance(i, named_items)}
     named = []
     for item in select.expressions:
         if isinstance(item, (exp.Alias, exp.Column, exp.Star)):

@@ -24,7 +24,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import partial
 from typing import Any
@@ -175,11 +175,11 @@ class Type:
     name: str
     native: str
     bq: str
-    write: values.Writer
-    read: Callable[[Any], Json] = _same
-    csv: Callable[[Any], str] = _text_of
-    from_text: SqlOf = _as_is
-    export: SqlOf = _as_is
+    write: values.Writer = field(compare=False)
+    read: Callable[[Any], Json] = field(default=_same, compare=False)
+    csv: Callable[[Any], str] = field(default=_text_of, compare=False)
+    from_text: SqlOf = field(default=_as_is, compare=False)
+    export: SqlOf = field(default=_as_is, compare=False)
     aliases: tuple[str, ...] = ()
     element: str | None = None
     document: bool = False  # JSON in a STRING; core's text formats write NULL as ``null``
