@@ -24,6 +24,7 @@ from google.api_core.retry import Retry
 from google.auth import credentials as gcredentials
 from google.auth import exceptions as auth_exc
 from google.cloud import bigquery, storage
+from google.cloud.storage.exceptions import InvalidResponse
 from google.oauth2 import service_account
 from requests.adapters import HTTPAdapter
 
@@ -36,6 +37,9 @@ POOL_SIZE = 32
 # What one call to Google may take, its retries included, where nothing shorter is asked for.
 # The libraries' own default is ten minutes.
 CALL_SECONDS = 8.0
+
+# https://cloud.google.com/storage/docs/retry-strategy#retryable
+_PASSING_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
 
 _SCOPES = ("https://www.googleapis.com/auth/cloud-platform",)
 
@@ -74,12 +78,13 @@ def forget() -> None:
         _built.clear()
 
 
-def budget(seconds: float = CALL_SECONDS) -> dict[str, Any]:
+def budget(seconds: float | None = None) -> dict[str, Any]:
     """``timeout`` and ``retry`` for one call to Google that may take ``seconds`` in all.
 
     Only failures that Google calls transient are tried again: refused or broken connections,
     429, 500, 502, 503 and 504.
     """
+    seconds = CALL_SECONDS if seconds is None else seconds
     return {
         "timeout": seconds,
         "retry": Retry(
@@ -192,14 +197,14 @@ class _EmulatorCredentials(gcredentials.Credentials):
 
 
 def _is_transient(err: BaseException) -> bool:
+    if isinstance(err, gexc.GoogleAPICallError):
+        return err.code in _PASSING_STATUSES
+    if isinstance(err, InvalidResponse):
+        # How uploads and downloads of Cloud Storage say it, before they raise one of the above.
+        return err.response.status_code in _PASSING_STATUSES
     return isinstance(
         err,
         (
-            gexc.TooManyRequests,
-            gexc.InternalServerError,
-            gexc.BadGateway,
-            gexc.ServiceUnavailable,
-            gexc.GatewayTimeout,
             requests.ConnectionError,
             requests.Timeout,
             requests.exceptions.ChunkedEncodingError,

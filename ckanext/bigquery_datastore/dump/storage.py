@@ -109,6 +109,8 @@ class Store:
             with self._told("writing a file"):
                 blob.upload_from_file(
                     BytesIO(data) if isinstance(data, bytes) else data,
+                    # Of known size, it is one request; else a session is opened first.
+                    size=len(data) if isinstance(data, bytes) else None,
                     content_type=headers.content_type,
                     if_generation_match=replacing,
                     **clients.budget(UPLOAD_SECONDS),
