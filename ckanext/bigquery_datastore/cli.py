@@ -17,7 +17,6 @@ from ckanext.bigquery_datastore.backend.types import of_name
 from ckanext.bigquery_datastore.dump import sweep as sweeping
 from ckanext.bigquery_datastore.errors import BigQueryDatastoreError
 
-
 # What CKAN's blanket adds to `ckan`.
 __all__ = ["bigquery"]
 
@@ -95,7 +94,7 @@ def sweep(resource: str | None) -> None:
 def emulator(arguments: tuple[str, ...]) -> None:
     """Start a local BigQuery and a local Cloud Storage, for trying things out."""
     try:
-        from ckanext.bigquery_datastore.emulator.command import command
+        from ckanext.bigquery_datastore.emulator.command import emulator as command
     except ImportError as err:
         raise click.ClickException(
             "The emulators are not installed. Install them with: "

@@ -8,7 +8,7 @@ stream     CKAN passes the bytes on: where the site wants it, where a format is 
 
 from __future__ import annotations
 
-from flask import Request, Response, redirect
+from flask import Request, Response
 
 from ckanext.bigquery_datastore import config, downloads
 from ckanext.bigquery_datastore.dump import sign
@@ -24,11 +24,13 @@ _CONNECT, _READ = 5, 30
 
 def deliver(plan: DumpPlan, state: downloads.Ready, request: Request) -> Response:
     """The answer that gives the file, or the range of it that the request wants."""
-    if plan.format.rewrite or len(state.objects) > 1 or config.delivery() == "stream":
+    found, others = state.objects[0], state.objects[1:]
+    if plan.format.rewrite or others or config.delivery() == "stream":
         return _stream(plan, state, request)
     if config.delivery() == "accel":
         return _accel(plan, state, request)
-    return redirect(_signed(plan, state.objects[0], request.method), 302)
+    location = _signed(plan, found, request.method)
+    return Response(status=302, headers={"Location": location})
 
 
 def _accel(plan: DumpPlan, state: downloads.Ready, request: Request) -> Response:

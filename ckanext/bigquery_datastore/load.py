@@ -153,7 +153,8 @@ def _upload(
             progress(path.stat().st_size)
             return 1
         read = number = 0
-        for number, chunk in enumerate(_chunks(_opened(raw), file_format), 1):
+        records = file_format.number(_opened(raw))
+        for number, chunk in enumerate(_chunks(records, file_format.repeats_head), 1):
             store.create(f"{folder}{number:08d}", chunk, headers)
             progress(raw.tell() - read)
             read = raw.tell()
@@ -167,10 +168,9 @@ def _opened(raw: IO[bytes]) -> IO[bytes]:
     return cast("IO[bytes]", gzip.open(raw)) if is_gzipped else raw
 
 
-def _chunks(file: IO[bytes], file_format: FileFormat) -> Iterator[bytes]:
-    """The records, numbered, in pieces that BigQuery can read one by one."""
-    records = file_format.number(file)
-    head = next(records, b"") if file_format.repeats_head else b""
+def _chunks(records: Iterator[bytes], repeats_head: bool) -> Iterator[bytes]:
+    """The records in pieces that BigQuery can read one by one."""
+    head = next(records, b"") if repeats_head else b""
     chunk, size = [head], len(head)
     for record in records:
         chunk.append(record)
@@ -207,7 +207,7 @@ def _schema(
     types: Mapping[str, str],
 ) -> list[bigquery.SchemaField]:
     """What BigQuery infers from the first chunk, with the given types in their places."""
-    trial = bigquery.TableReference(table.dataset_ref, f"_load_{uuid.uuid4().hex}")
+    trial = _beside(table)
     try:
         _run(client, f"gs://{store.bucket}/{folder}00000001", trial, job_config)
         with clients.told("the inferred columns"):
@@ -230,7 +230,7 @@ def _load_and_number(
     job_config: bigquery.LoadJobConfig,
 ) -> None:
     """Load beside the table, then replace it by the numbered rows."""
-    beside = bigquery.TableReference(table.dataset_ref, f"_load_{uuid.uuid4().hex}")
+    beside = _beside(table)
     name = quote_name(f"{table.project}.{table.dataset_id}.{table.table_id}")
     source = quote_name(f"{beside.project}.{beside.dataset_id}.{beside.table_id}")
     try:
@@ -243,6 +243,12 @@ def _load_and_number(
             ).result(timeout=JOB_SECONDS)
     finally:
         client.delete_table(beside, not_found_ok=True, **clients.budget())
+
+
+def _beside(table: bigquery.TableReference) -> bigquery.TableReference:
+    """A name in the same dataset that nobody has."""
+    dataset = bigquery.DatasetReference(table.project, table.dataset_id)
+    return dataset.table(f"_load_{uuid.uuid4().hex}")
 
 
 def _run(

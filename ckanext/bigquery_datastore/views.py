@@ -76,9 +76,7 @@ def _plan(resource_id: str) -> DumpPlan:
         raise BadRequest("\n".join(f"{name}: {' '.join(errors[name])}" for name in errors))
     real_id = _readable(resource_id)
     plan = downloads.prepare(real_id, params)
-    if plan is None:
-        tk.abort(404, tk._("DataStore resource not found"))
-    return plan
+    return plan or tk.abort(404, tk._("DataStore resource not found"))
 
 
 def _readable(resource_id: str) -> str:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from google.api_core import exceptions as gexc
 from google.cloud import bigquery
+from google.cloud.bigquery.job.base import _AsyncJob
 
 from ckanext.bigquery_datastore import clients
 from ckanext.bigquery_datastore.backend.query import parameter_list
@@ -189,7 +190,7 @@ def _check_cost(
         )
 
 
-def _seen(job: bigquery.QueryJob | bigquery.ExtractJob) -> Job:
+def _seen(job: _AsyncJob) -> Job:
     statistics = job._properties.get("statistics", {})
     query = statistics.get("query", {})
     exported = query.get("exportDataStatistics", {})
@@ -200,7 +201,7 @@ def _seen(job: bigquery.QueryJob | bigquery.ExtractJob) -> Job:
     if done and job.error_result:
         failure = Failure(job.error_result.get("reason", ""), job.error_result.get("message", ""))
     return Job(
-        id=job.job_id,
+        id=str(job.job_id),
         done=done,
         failure=failure,
         ended=job.ended,

@@ -10,7 +10,7 @@ import datetime as dt
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -90,7 +90,7 @@ class DumpPlan:
     def head(self) -> bytes:
         return self.stored.head([column.name for column in self.columns], self.bom)
 
-    def rewritten(self, chunks: Iterable[bytes]) -> Iterable[bytes]:
+    def rewritten(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
         """The visitor's format out of the stored one."""
         if self.format.rewrite is None:
             return chunks
@@ -192,7 +192,7 @@ def revision(table: Table, now: dt.datetime, volatile_ttl: dt.timedelta) -> tupl
 
     Where BigQuery does not tell when rows were last changed, it is the bucket of time we are in.
     """
-    moment = table.modified
+    moment = table.modified or now
     if table.kind != "TABLE" or table.streaming_buffer:
         seconds = int(volatile_ttl.total_seconds())
         start = int(now.timestamp()) // seconds * seconds

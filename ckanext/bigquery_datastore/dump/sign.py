@@ -65,4 +65,4 @@ def _through_iam(credentials: gcredentials.Credentials) -> dict[str, str]:
             f"account. Give one in {config.CREDENTIALS}, or run the site under one that has the "
             "role Service Account Token Creator on itself."
         )
-    return {"service_account_email": account, "access_token": credentials.token}
+    return {"service_account_email": account, "access_token": str(credentials.token)}

@@ -1,0 +1,148 @@
+"""``ckan bigquery load``: a file becomes a table, or nothing happens and the reason is said."""
+
+from __future__ import annotations
+
+import gzip
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from ckan import model
+from ckan.cli.cli import ckan
+from ckan.tests import factories, helpers
+
+from ckanext.bigquery_datastore import config, load
+from ckanext.bigquery_datastore.tests.dump.exporting import Place
+
+pytestmark = pytest.mark.usefixtures("non_clean_db", "datastore", "with_plugins")
+
+CSV = b'code,count,"note"\n007,1,"two\nlines"\n012,NA,"a ""quote"""\n'
+
+
+@pytest.fixture()
+def resource_id() -> str:
+    return factories.Resource()["id"]
+
+
+def run(cli, *arguments: Any):
+    return cli.invoke(ckan, ["bigquery", "load", *map(str, arguments)])
+
+
+def records(resource_id: str) -> list[dict[str, Any]]:
+    return helpers.call_action("datastore_search", resource_id=resource_id)["records"]
+
+
+def types(resource_id: str) -> dict[str, str]:
+    fields = helpers.call_action("datastore_search", resource_id=resource_id)["fields"]
+    return {field["id"]: field["type"] for field in fields}
+
+
+def test_a_csv_file_with_its_missing_values_and_line_ends_in_quotes(cli, resource_id, tmp_path):
+    file = tmp_path / "counts.csv"
+    file.write_bytes(CSV)
+    result = run(cli, resource_id, file, "--null", "NA", "--type", "code=text")
+    assert result.exit_code == 0, result.output
+    assert records(resource_id) == [
+        {"_id": 1, "code": "007", "count": 1, "note": "two\nlines"},
+        {"_id": 2, "code": "012", "count": None, "note": 'a "quote"'},
+    ]
+    assert types(resource_id)["code"] == "text"
+    assert model.Resource.get(resource_id).extras["datastore_active"] is True
+
+
+def test_a_compressed_file_is_found_to_be_one(cli, resource_id, tmp_path):
+    file = tmp_path / "counts.csv.gz"
+    file.write_bytes(gzip.compress(CSV))
+    assert run(cli, resource_id, file, "--null", "NA").exit_code == 0
+    assert len(records(resource_id)) == 2
+
+
+def test_ndjson(cli, resource_id, tmp_path):
+    file = tmp_path / "rows.jsonl"
+    file.write_text('{"name": "Zoë", "size": 1.5}\n{"name": null, "size": 2}\n')
+    result = run(cli, resource_id, file)
+    assert result.exit_code == 0, result.output
+    assert records(resource_id) == [
+        {"_id": 1, "name": "Zoë", "size": 1.5},
+        {"_id": 2, "name": None, "size": 2},
+    ]
+
+
+def test_parquet(cli, resource_id, tmp_path):
+    file = tmp_path / "rows.parquet"
+    pq.write_table(pa.table({"name": ["a", "b", None], "size": [1, 2, 3]}), file)
+    result = run(cli, resource_id, file)
+    assert result.exit_code == 0, result.output
+    found = records(resource_id)
+    assert [record["_id"] for record in found] == [1, 2, 3]
+    assert sorted(record["size"] for record in found) == [1, 2, 3]
+
+
+def test_many_objects_are_one_table_in_the_order_of_the_file(
+    cli, resource_id, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(load, "CHUNK_BYTES", 100)
+    file = tmp_path / "rows.csv"
+    file.write_text("n\n" + "".join(f"{number}\n" for number in range(500)))
+    result = run(cli, resource_id, file)
+    assert result.exit_code == 0, result.output
+    data = Place(config.dataset(), config.export_bucket()).file(resource_id, "csv")
+    assert data == b"_id,n\r\n" + b"".join(b"%d,%d\n" % (n + 1, n) for n in range(500))
+
+
+def test_loading_again_replaces_the_table(cli, resource_id, tmp_path):
+    for text in ("a\n1\n2\n", "b,c\nx,y\n"):
+        file = tmp_path / "rows.csv"
+        file.write_text(text)
+        assert run(cli, resource_id, file).exit_code == 0
+    assert records(resource_id) == [{"_id": 1, "b": "x", "c": "y"}]
+
+
+def test_a_file_that_bigquery_cannot_read_leaves_the_table_as_it_was(cli, resource_id, tmp_path):
+    file = tmp_path / "rows.csv"
+    file.write_text("a\n1\n")
+    run(cli, resource_id, file)
+    file.write_text("a\nnot a number\n")
+    result = run(cli, resource_id, file, "--type", "a=int")
+    assert result.exit_code == 1
+    assert "BigQuery cannot load the file" in result.output
+    assert records(resource_id) == [{"_id": 1, "a": 1}]
+
+
+def test_nothing_is_left_in_the_bucket(cli, resource_id, tmp_path):
+    file = tmp_path / "rows.csv"
+    file.write_text("a\n1\n")
+    run(cli, resource_id, file)
+    place = Place(config.dataset(), config.export_bucket())
+    assert place.store.list(load.ROOT) == []
+    tables = [table.table_id for table in place.bigquery.list_tables(place.dataset)]
+    assert [name for name in tables if name.startswith("_load_")] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "arguments", "words"),
+    [
+        ("rows.xlsx", "x", [], "Name it with --format"),
+        ("rows.csv", "a\n", [], "has no rows"),
+        ("rows.csv", 'a\n"x\n', [], "closing quote"),
+        ("rows.csv", "a\n1\n", ["--type", "b=text"], "no column b"),
+        ("rows.csv", "a\n1\n", ["--type", "a=colour"], "'colour' is no type"),
+    ],
+)
+def test_what_cannot_be_loaded_is_said_in_a_sentence(
+    cli, resource_id, tmp_path, name, text, arguments, words
+):
+    file = tmp_path / name
+    file.write_text(text)
+    result = run(cli, resource_id, file, *arguments)
+    assert result.exit_code == 1
+    assert words in result.output
+
+
+def test_a_resource_that_is_not_there_is_said(cli, tmp_path):
+    file = tmp_path / "rows.csv"
+    file.write_text("a\n1\n")
+    result = run(cli, "nothing", file)
+    assert result.exit_code == 1
+    assert "There is no resource nothing" in result.output
