@@ -100,6 +100,10 @@ class BigQueryBackend(DatastoreBackend):
         if not if_exists:
             raise tk.ValidationError({"name": [f"function {name}() does not exist"]})
 
+    def _get_write_engine(self) -> Any:
+        """Core's datastore_run_triggers asks for it, and has nothing to run here."""
+        raise tk.ValidationError({"triggers": [NO_FUNCTIONS]})
+
     # --- searching
 
     def search(self, context: Context, data_dict: dict[str, Any]) -> Any:
@@ -266,15 +270,16 @@ def _write_table(
             table = tables.drop_columns(client, table, dropped)
     if not records:
         return
+    is_done = False
     try:
         inserted = writes.insert(
             client, table, records, dry_run=False, returning=bool(data_dict.get("include_records"))
         )
-    except Exception:
+        is_done = True
+    finally:
         # The records were checked before, so this is rare: a table that was not there goes.
-        if before is None:
+        if before is None and not is_done:
             tables.drop(client, table)
-        raise
     if data_dict.get("include_records"):
         data_dict["records"] = inserted
 

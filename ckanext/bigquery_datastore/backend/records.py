@@ -88,6 +88,8 @@ def keyed_rows(table: Table, records: Any) -> list[Batch]:
         if missing:
             raise Invalid({"fields": [f'fields "{", ".join(map(str, missing))}" do not exist']})
         row = _texts(columns, record, number)
+        if ID in row and int(row[ID] or 0) < 1:
+            raise Invalid({"records": ["_id must be a positive number"], "records_row": number})
         if key != current and folded:
             batches.append(_batch(columns, folded, current or ()))
             folded = {}

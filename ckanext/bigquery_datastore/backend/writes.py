@@ -14,7 +14,7 @@ from google.cloud import bigquery
 from ckanext.bigquery_datastore.backend import query, records, types
 from ckanext.bigquery_datastore.backend.records import Batch, Source
 from ckanext.bigquery_datastore.backend.schema import ID, Column, Table
-from ckanext.bigquery_datastore.backend.search import Invalid, Parameter, Select
+from ckanext.bigquery_datastore.backend.search import Invalid, Select
 from ckanext.bigquery_datastore.backend.table import quote_name
 
 
@@ -183,30 +183,48 @@ def upsert(
             _check_other_rows(client, table, batch)
     if dry_run:
         return []
-    if len(batches) == 1:
-        with records.brought(client, batches[0]) as source:
-            query.write(client, _merge_sql(table, source, update_only), source.parameters)
-    else:
-        _in_one_transaction(client, table, batches, update_only)
-    return [row for batch in batches for row in _written(client, table, batch)] if returning else []
+    batch = batches[0] if len(batches) == 1 else _by_id(client, table, batches)
+    with records.brought(client, batch) as source:
+        query.write(client, _merge_sql(table, source, update_only), source.parameters)
+    return _written(client, table, batch) if returning else []
 
 
-def _in_one_transaction(
-    client: bigquery.Client, table: Table, batches: Sequence[Batch], update_only: bool
-) -> None:
-    """Batches with different kinds of keys: several statements that happen together."""
-    statements: list[str] = []
-    parameters: list[Parameter] = []
+def _by_id(client: bigquery.Client, table: Table, batches: Sequence[Batch]) -> Batch:
+    """Batches with different kinds of keys as one whose key is ``_id``: one statement writes it.
+
+    Rows that are not there yet get their numbers here.
+    """
+    following = top_id(client, table)
+    rows: dict[str, records.Texts] = {}
+    given: dict[tuple[str | None, ...], str] = {}
     for batch in batches:
-        with records.brought(client, batch) as source:
-            if not source.parameters:
-                raise Invalid({"records": ["too many records with and without _id in one call"]})
-            name = f"rows{len(parameters)}"
-            sql = _merge_sql(table, source, update_only).replace("@rows)", f"@{name})")
-            statements.append(sql)
-            parameters.append(Parameter(name, "STRING", source.parameters[0].value))
-    script = ";\n".join(["BEGIN TRANSACTION", *statements, "COMMIT TRANSACTION", ""])
-    query.write(client, script, parameters)
+        numbers = {} if batch.key[0].name == ID else _ids(client, table, batch)
+        for place, row in enumerate(batch.rows, 1):
+            number = row.get(ID) or numbers.get(place)
+            if number is None:
+                key = tuple(row[column.name] for column in batch.key)
+                if key not in given:
+                    following += 1
+                    given[key] = str(following)
+                number = given[key]
+            rows.setdefault(number, {}).update({**row, ID: number})
+    names = {name for row in rows.values() for name in row}
+    columns = tuple(column for column in table.columns if column.name in names)
+    id_column = next(column for column in columns if column.name == ID)
+    return Batch(columns, tuple(rows.values()), (id_column,))
+
+
+def _ids(client: bigquery.Client, table: Table, batch: Batch) -> dict[int, str]:
+    """The ``_id`` of the row that each row of a batch means, by its place from 1."""
+    with records.brought(client, batch) as source:
+        found = query.read(
+            client,
+            f"SELECT {source.number('s.r')} AS place, t.{quote_name(ID)} AS number "
+            f"FROM (SELECT r FROM {source.sql}) AS s JOIN {table.sql_name} AS t "
+            f"ON {_on(source, batch.key)}",
+            source.parameters,
+        )
+    return {int(row["place"]): str(row["number"]) for row in found}
 
 
 def _check_other_rows(client: bigquery.Client, table: Table, batch: Batch) -> None:
