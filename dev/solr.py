@@ -26,7 +26,8 @@ def fetch_jars() -> str:
     shutil.rmtree(FOLDER / "lib", ignore_errors=True)
     run(
         [
-            *("mvn", "--batch-mode", "--file", str(RECIPE / "pom.xml")),
+            # --update-snapshots: without it a failed download is not tried again for a day.
+            *("mvn", "--batch-mode", "--update-snapshots", "--file", str(RECIPE / "pom.xml")),
             *("dependency:copy-dependencies", "-DincludeScope=runtime"),
             f"-DoutputDirectory={FOLDER / 'lib'}",
         ],
