@@ -27,6 +27,8 @@ from bqemulator.jobs import executor
 from bqemulator.scripting import interpreter
 from bqemulator.sql import inner_query, parameters
 from sqlglot import exp
+from sqlglot.errors import SqlglotError
+from sqlglot.expressions import Expression  # type: ignore[attr-defined]
 
 from .search import MACROS as SEARCH_MACROS
 from .search import search_call
@@ -105,8 +107,8 @@ def install(execute: Callable[[str], Any]) -> None:
         sql: str = await original(rewrite(bq_sql), **parts)
         return sql
 
-    executor.rewrite_and_translate_statement = rewritten
-    interpreter.rewrite_and_translate_statement = rewritten
+    executor.rewrite_and_translate_statement = rewritten  # type: ignore[attr-defined]
+    interpreter.rewrite_and_translate_statement = rewritten  # type: ignore[attr-defined]
     inner_query.rewrite_and_translate_statement = rewritten
     parameters._bind_named = bind_named
     parameters._SCALAR_CONVERTERS["BYTES"] = base64.b64decode
@@ -118,7 +120,7 @@ def rewrite(sql: str) -> str:
         return sql
     try:
         tree = sqlglot.parse_one(sql, read="bigquery")
-    except sqlglot.errors.SqlglotError:
+    except SqlglotError:
         return sql
     if isinstance(tree, exp.Command):
         return sql
@@ -126,11 +128,11 @@ def rewrite(sql: str) -> str:
     return changed.sql(dialect="bigquery") if changed != tree else sql
 
 
-def _call(name: str, *arguments: exp.Expression) -> exp.Anonymous:
+def _call(name: str, *arguments: Expression) -> exp.Anonymous:
     return exp.Anonymous(this=name, expressions=[argument.copy() for argument in arguments])
 
 
-def _rewritten(node: exp.Expression) -> exp.Expression:
+def _rewritten(node: Expression) -> Expression:
     if isinstance(node, (exp.Cast, exp.TryCast)):
         plain = node.to.this == exp.DataType.Type.TEXT and not node.args.get("format")
         return _call("emu_text", node.this) if plain else node
@@ -149,11 +151,11 @@ def _rewritten(node: exp.Expression) -> exp.Expression:
     return node
 
 
-def _with_extended(node: exp.TimeToStr) -> exp.Expression:
+def _with_extended(node: exp.TimeToStr) -> Expression:
     """A format with ``%E*S``, ``%E3S`` or ``%E4Y`` as its pieces, ours beside DuckDB's."""
     moment = node.this.this if isinstance(node.this, exp.Func) else node.this
     form = node.args["format"].name
-    pieces: list[exp.Expression] = []
+    pieces: list[Expression] = []
     end = 0
     for found in _EXTENDED.finditer(form):
         pieces += _plain_piece(node, form[end : found.start()])
@@ -162,7 +164,7 @@ def _with_extended(node: exp.TimeToStr) -> exp.Expression:
     return exp.Concat(expressions=[*pieces, *_plain_piece(node, form[end:])])
 
 
-def _plain_piece(node: exp.TimeToStr, text: str) -> list[exp.Expression]:
+def _plain_piece(node: exp.TimeToStr, text: str) -> list[Expression]:
     if "%" not in text:
         return [exp.Literal.string(text)] if text else []
     piece = node.copy()
@@ -170,7 +172,7 @@ def _plain_piece(node: exp.TimeToStr, text: str) -> list[exp.Expression]:
     return [piece]
 
 
-def _extended_piece(moment: exp.Expression, digits: str | None) -> exp.Expression:
+def _extended_piece(moment: Expression, digits: str | None) -> Expression:
     if digits is None:
         return _call("emu_year", moment)
     if digits == "*":
@@ -178,7 +180,7 @@ def _extended_piece(moment: exp.Expression, digits: str | None) -> exp.Expressio
     return _call("emu_seconds_to", moment, exp.Literal.number(digits))
 
 
-def _formatted(node: exp.Format) -> exp.Expression:
+def _formatted(node: exp.Format) -> Expression:
     """FORMAT with ``%t``: the value's text in place of it."""
     form = node.this
     if not isinstance(form, exp.Literal) or "%t" not in form.name:
@@ -234,7 +236,7 @@ def column_names(sql: str, found: list[str]) -> list[str]:
     """The names of a SELECT's columns as BigQuery gives them: f0_, f1_ ... where none is given."""
     try:
         tree = sqlglot.parse_one(sql, read="bigquery")
-    except sqlglot.errors.SqlglotError:
+    except SqlglotError:
         return found
     while isinstance(tree, exp.SetOperation):
         tree = tree.this
@@ -251,7 +253,7 @@ def column_names(sql: str, found: list[str]) -> list[str]:
     return names
 
 
-def _name_of(column: exp.Expression, known: str) -> str:
+def _name_of(column: Expression, known: str) -> str:
     if isinstance(column, (exp.Alias, exp.Column)):
         return known
     return column.expression.name if isinstance(column, exp.Dot) else ""

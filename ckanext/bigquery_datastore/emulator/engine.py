@@ -118,11 +118,16 @@ class Engine(DuckDBEngine):
         root.execute("SET GLOBAL memory_limit = '4GB'")
 
     def _load_spatial(self) -> None:
-        # The wheel carries the extension; INSTALL would download it.
-        import duckdb_extensions
+        import duckdb
 
-        duckdb_extensions.import_extension("spatial")
-        self.root.execute("LOAD spatial")
+        try:
+            self.root.execute("LOAD spatial")
+        except duckdb.Error:
+            # The wheel carries the extension; INSTALL would download it.
+            import duckdb_extensions
+
+            duckdb_extensions.import_extension("spatial")
+            self.root.execute("LOAD spatial")
 
     @property
     def root(self) -> duckdb.DuckDBPyConnection:

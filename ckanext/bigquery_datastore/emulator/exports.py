@@ -20,7 +20,8 @@ import sqlglot
 from bqemulator.api.dependencies import AppContext
 from bqemulator.domain.errors import DomainError
 from bqemulator.jobs.executor import _parse_export_properties
-from sqlglot.tokens import TokenType
+from sqlglot import TokenType
+from sqlglot.errors import ParseError
 
 from .engine import Engine, TableName
 from .errors import ApiError
@@ -52,7 +53,7 @@ def parse_export(sql: str) -> Export:
         raw_format, values = _parse_export_properties(tree.args.get("options"))
     except DomainError as error:
         raise ApiError("invalidQuery", error.message, location="query") from error
-    except sqlglot.errors.ParseError as error:
+    except ParseError as error:
         raise ApiError("invalidQuery", f"Syntax error: {error}", location="query") from error
     texts = {key: value.name if value is not None else "" for key, value in values.items()}
     uri = texts.get("uri", "")
@@ -217,6 +218,6 @@ def _extract_format(settings: dict[str, Any]) -> Format:
     codec = settings.get("compression", "NONE").upper().replace("NONE", "")
     if codec and codec not in _CODECS[name]:
         raise ApiError("invalid", f"Compression {codec} is not supported for {kind}.")
-    delimiter = settings.get("fieldDelimiter", ",")
+    delimiter: str = settings.get("fieldDelimiter") or ","
     header = bool(settings.get("printHeader", True)) and name == "CSV"
     return Format(name, codec, header, _DELIMITERS.get(delimiter, delimiter))

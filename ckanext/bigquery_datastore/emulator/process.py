@@ -7,7 +7,7 @@ import shutil
 import signal
 import socket
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -105,7 +105,7 @@ def run(settings: Settings, ready: Callable[[Settings], None]) -> None:
         asyncio.run(_serve(settings.host, servers, lambda: ready(settings)))
 
 
-async def _serve(host: str, servers: dict[int, Application], ready: Callable[[], None]) -> None:
+async def _serve(host: str, servers: Mapping[int, Application], ready: Callable[[], None]) -> None:
     """Serve each application on its port until a signal comes."""
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -25,6 +25,7 @@ from bqemulator.sql.parameters import bind_parameters
 from bqemulator.sql.table_rewriter import rewrite_table_refs
 from bqemulator.sql.translator import SQLTranslator
 from sqlglot import exp
+from sqlglot.errors import SqlglotError
 
 from .dialect import column_names
 from .engine import Engine, TableName
@@ -54,7 +55,7 @@ def statement_type(sql: str) -> str:
     try:
         several = len([tree for tree in sqlglot.parse(sql, read="bigquery") if tree]) > 1
         return "SCRIPT" if several else ""
-    except sqlglot.errors.SqlglotError:
+    except SqlglotError:
         return "SCRIPT" if ";" in sql.strip().rstrip(";") else ""
 
 
@@ -214,7 +215,7 @@ def tables_of(project: str, sql: str) -> list[TableName]:
     """The tables that a statement names with their dataset, each once."""
     try:
         trees = sqlglot.parse(sql, read="bigquery")
-    except sqlglot.errors.SqlglotError:
+    except SqlglotError:
         return []
     found: dict[TableName, None] = {}
     for tree in trees:

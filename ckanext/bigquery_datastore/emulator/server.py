@@ -19,7 +19,7 @@ except ImportError:
     FastProtocol = H11Protocol  # type: ignore[assignment, misc]
 
 
-class _Protocol(FastProtocol):
+class _Protocol(FastProtocol):  # type: ignore[misc, valid-type]
     """Puts the connection into the scope of each of its requests."""
 
     def on_headers_complete(self) -> None:
@@ -47,6 +47,6 @@ class Server(uvicorn.Server):
             )
         )
 
-    def capture_signals(self) -> AbstractContextManager[None]:
+    def capture_signals(self) -> AbstractContextManager[None]:  # type: ignore[override]
         """Leave SIGTERM and SIGINT to the process."""
         return nullcontext()

@@ -14,7 +14,6 @@ import contextlib
 import json
 import re
 import time
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
@@ -102,7 +101,8 @@ class Storage:
     async def _route(self, request: Request) -> None:
         path = request.path
         if found := _OBJECT.fullmatch(path):
-            await self._object(request, *_names(found, "bucket", "name"), found["action"])
+            bucket, name = _names(found, "bucket", "name")
+            await self._object(request, bucket, name, found["action"])
         elif found := _UPLOAD.fullmatch(path):
             await self._upload(request, unquote(found["bucket"]))
         elif path.startswith("/batch/"):
@@ -128,7 +128,7 @@ class Storage:
 
     async def _list(self, request: Request) -> None:
         reply = await self._forward(request)
-        found = await reply.json() if reply.status == 200 else await reply.read()
+        found: Any = await reply.json() if reply.status == 200 else await reply.read()
         if reply.status == 404:
             raise Refused(404, "The specified bucket does not exist.")
         if reply.status == 200:
@@ -303,8 +303,5 @@ class Storage:
         self._written[bucket, name] = moment
 
 
-def _names(found: re.Match[str], *groups: str) -> tuple[str, ...]:
-    return tuple(unquote(found[group]) for group in groups)
-
-
-Handler = Callable[[Scope, Receive, Send], Awaitable[None]]
+def _names(found: re.Match[str], one: str, other: str) -> tuple[str, str]:
+    return unquote(found[one]), unquote(found[other])

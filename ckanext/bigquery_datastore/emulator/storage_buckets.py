@@ -70,7 +70,7 @@ class Buckets:
     async def _all(self, request: Request, backend: Backend) -> None:
         body = await request.body()
         reply = await backend.send(request.method, request.target(), request.headers, body)
-        answer = await reply.json() if reply.status == 200 else await reply.read()
+        answer: Any = await reply.json() if reply.status == 200 else await reply.read()
         if reply.status == 409:
             raise Refused(
                 409,
@@ -88,7 +88,7 @@ class Buckets:
     async def _one(self, request: Request, backend: Backend, bucket: str) -> None:
         body = await request.body()
         there = await backend.send("GET", request.path)
-        found = await there.json() if there.status == 200 else await there.read()
+        found: Any = await there.json() if there.status == 200 else await there.read()
         if there.status != 200:
             raise Refused(404, "The specified bucket does not exist.")
         if request.method in ("PATCH", "PUT"):

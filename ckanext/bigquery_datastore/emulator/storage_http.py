@@ -164,8 +164,11 @@ class Objects:
     async def metadata(self, bucket: str, name: str) -> Metadata | None:
         """The object's metadata as stored; None where there is no object."""
         reply = await self.backend.send("GET", path_of(bucket, name))
-        found = await reply.json() if reply.status == 200 else await reply.read()
-        return found if reply.status == 200 else None
+        if reply.status != 200:
+            await reply.read()
+            return None
+        found: Metadata = await reply.json()
+        return found
 
 
 def path_of(bucket: str, name: str) -> str:

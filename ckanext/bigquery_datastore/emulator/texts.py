@@ -16,7 +16,6 @@ from duckdb.sqltypes import DuckDBPyType
 
 from .engine import quote_name, quote_text
 
-_SPECIAL = {"json": "JSON", "geometry": "GEOMETRY"}
 _PLAIN = {"bigint", "integer", "smallint", "tinyint", "hugeint", "ubigint", "uinteger"}
 
 
@@ -33,9 +32,10 @@ class Kind:
         """The kind of a DuckDB type."""
         text, identity = str(found).upper(), found.id
         if identity in ("list", "array"):
-            return cls("list", (("element", cls.of(found.children[0][1])),))
+            return cls("list", (("element", cls.of(_part(found, 0)[1])),))
         if identity == "struct":
-            parts = tuple((name, cls.of(kind)) for name, kind in found.children)
+            members = (_part(found, index) for index in range(len(found.children)))
+            parts = tuple((name, cls.of(kind)) for name, kind in members)
             is_range = [name for name, _ in parts] == ["start", "end"]
             return cls("range" if is_range else "struct", parts)
         if text == "JSON":
@@ -50,6 +50,13 @@ class Kind:
     def nested(self) -> bool:
         """Whether CSV cannot hold it."""
         return self.name in ("list", "struct")
+
+
+def _part(found: DuckDBPyType, index: int) -> tuple[str, DuckDBPyType]:
+    """Name and type of a member of a struct or list."""
+    name, kind = found.children[index]
+    assert isinstance(kind, DuckDBPyType)
+    return name, kind
 
 
 _NAMES = {
