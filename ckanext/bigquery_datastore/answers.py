@@ -17,13 +17,11 @@ from ckan.plugins import toolkit as tk
 from flask import Response
 from werkzeug.http import is_resource_modified
 
-from ckanext.bigquery_datastore import delivery, downloads
+from ckanext.bigquery_datastore import config, delivery, downloads
 from ckanext.bigquery_datastore.dump.plan import DumpPlan
 from ckanext.bigquery_datastore.errors import (
-    BadRequest,
     BigQueryDatastoreError,
     OutsideError,
-    TooLarge,
 )
 
 # How often a client is sent back to the same URL while an export runs. Python's urllib follows ten
@@ -33,7 +31,14 @@ HOP = "_hop"
 
 RETRY_SECONDS = 5
 
-_STATUS = {BadRequest: 400, TooLarge: 413}
+# A browser is shown that something happens; a script waits as long as the site lets it.
+BROWSER_WAIT_SECONDS = 2
+
+# The addresses of a download and of its status, for tables and for queries.
+_ROUTES = {
+    "table": ("datastore.dump", "bigquery_datastore.status"),
+    "query": ("bigquery_datastore.download_sql", "bigquery_datastore.status_sql"),
+}
 
 
 def to_browser() -> bool:
@@ -43,6 +48,15 @@ def to_browser() -> bool:
 def wants_no_wait() -> bool:
     """RFC 7240 section 4.1."""
     return "respond-async" in tk.request.headers.get("Prefer", "")
+
+
+def patience() -> float:
+    """For how many seconds this request may wait for its file."""
+    if wants_no_wait():
+        return 0
+    return (
+        min(config.wait_seconds(), BROWSER_WAIT_SECONDS) if to_browser() else config.wait_seconds()
+    )
 
 
 def is_unchanged(plan: DumpPlan) -> bool:
@@ -79,9 +93,9 @@ def running(plan: DumpPlan, state: downloads.Running) -> Response:
         response = Response(_waiting_page(plan, state), status=202)
     elif wants_no_wait():
         response = Response(status=202, headers={"Preference-Applied": "respond-async"})
-        response.headers["Location"] = _url("bigquery_datastore.status", plan)
+        response.headers["Location"] = _url(status=True)
     elif (hop := _hop()) < MAX_HOPS:
-        response = Response(status=302, headers={"Location": _url("datastore.dump", plan, hop + 1)})
+        response = Response(status=302, headers={"Location": _url(hop=hop + 1)})
     else:
         response = _text(
             tk._("The file is still being prepared. Ask again in a moment: nothing is lost."), 503
@@ -94,7 +108,7 @@ def status(plan: DumpPlan, state: downloads.Ready | downloads.Running) -> Respon
     if isinstance(state, downloads.Ready):
         found = {
             "state": "ready",
-            "url": _url("datastore.dump", plan),
+            "url": _url(),
             "bytes": None if plan.format.rewrite else state.size,
             "rows": state.rows,
         }
@@ -110,26 +124,20 @@ def status(plan: DumpPlan, state: downloads.Ready | downloads.Running) -> Respon
 
 def failed(err: BigQueryDatastoreError) -> Response:
     """An error as one page or one line, with the status that its class stands for."""
-    code = _code(err)
     if to_browser():
         response = Response(
-            tk.render("bigquery_datastore/failed.html", {"message": str(err), "code": code}), code
+            tk.render("bigquery_datastore/failed.html", {"message": str(err), "code": err.status}),
+            err.status,
         )
     else:
-        response = _text(str(err), code)
+        response = _text(str(err), err.status)
     if isinstance(err, OutsideError):
         response.headers["Retry-After"] = str(err.retry_after)
     return _unshared(response)
 
 
 def failed_status(err: BigQueryDatastoreError) -> Response:
-    return _unshared(_json({"state": "failed", "message": str(err)}, _code(err)))
-
-
-def _code(err: BigQueryDatastoreError) -> int:
-    if isinstance(err, OutsideError):
-        return err.status
-    return next((code for kind, code in _STATUS.items() if isinstance(err, kind)), 500)
+    return _unshared(_json({"state": "failed", "message": str(err)}, err.status))
 
 
 def _count(plan: DumpPlan, size: int, *, cached: bool) -> None:
@@ -148,20 +156,21 @@ def _waiting_page(plan: DumpPlan, state: downloads.Running) -> str:
         {
             "filename": plan.filename,
             "progress": state.progress,
-            "status_url": _url("bigquery_datastore.status", plan),
-            "download_url": _url("datastore.dump", plan),
+            "status_url": _url(status=True),
+            "download_url": _url(),
             "retry_seconds": RETRY_SECONDS,
         },
     )
 
 
-def _url(endpoint: str, plan: DumpPlan, hop: int = 0) -> str:
-    """An address of the same download; by the name that the visitor used for the resource."""
+def _url(*, status: bool = False, hop: int = 0) -> str:
+    """This download's address, or its status', by the name that the visitor used for it."""
+    names = tk.request.view_args or {}
     args = [(name, value) for name, value in tk.request.args.items(multi=True) if name != HOP]
     if hop:
         args.append((HOP, str(hop)))
-    resource_id = (tk.request.view_args or {}).get("resource_id", plan.resource_id)
-    address = tk.url_for(endpoint, resource_id=resource_id, qualified=True)
+    route = _ROUTES["table" if names else "query"][status]
+    address = tk.url_for(route, qualified=True, **names)
     return f"{address}?{urlencode(args)}" if args else address
 
 

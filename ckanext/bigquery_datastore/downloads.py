@@ -10,25 +10,38 @@ page(plan)                                        a few rows, at once
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 from ckan import model
 from ckan.plugins import toolkit as tk
 
-from ckanext.bigquery_datastore import clients, config
-from ckanext.bigquery_datastore.backend import schema, search
+from ckanext.bigquery_datastore import backend, clients, config
+from ckanext.bigquery_datastore.backend import schema, search, sql_results
+from ckanext.bigquery_datastore.backend.sql_select import select_of
 from ckanext.bigquery_datastore.dump import export, pages, sign
 from ckanext.bigquery_datastore.dump import plan as plans
 from ckanext.bigquery_datastore.dump.engine import Engine, Ready, Running
 from ckanext.bigquery_datastore.dump.formats import FORMATS
 from ckanext.bigquery_datastore.dump.plan import DumpPlan
 from ckanext.bigquery_datastore.dump.storage import Store
+from ckanext.bigquery_datastore.errors import BadRequest
 from ckanext.bigquery_datastore.recent import Recent
 
-__all__ = ["DumpPlan", "Ready", "Running", "engine", "page", "prepare", "store_rw", "url_lifetime"]
+__all__ = [
+    "DumpPlan",
+    "Ready",
+    "Running",
+    "engine",
+    "page",
+    "prepare",
+    "prepare_sql",
+    "store_rw",
+    "url_lifetime",
+]
 
 TABLES: Recent[schema.Table] = Recent()
 FILES: Recent[Ready] = Recent()
@@ -53,11 +66,7 @@ def prepare(resource_id: str, params: Mapping[str, Any]) -> DumpPlan | None:
     is_ordered_by_default = not params.get("sort")
     if is_ordered_by_default and config.order() == "none":
         select = replace(select, order_by=())
-    revision, modified = plans.revision(
-        table,
-        dt.datetime.now(dt.timezone.utc),
-        dt.timedelta(seconds=config.volatile_ttl_seconds()),
-    )
+    revision, modified = _revision(table)
     format_ = FORMATS[params["format"]]
     limit = params.get("limit")
     return DumpPlan(
@@ -72,7 +81,41 @@ def prepare(resource_id: str, params: Mapping[str, Any]) -> DumpPlan | None:
         is_ordered_by_default=is_ordered_by_default,
         is_whole=not any(params.get(name) for name in _SELECTING) and limit is None,
         is_page=_fits_page(limit) and bool(format_.delimiter or format_.rewrite),
-        milliseconds=tk.asbool(tk.config.get("ckan.datastore.ms_in_timestamp", True)),
+        milliseconds=_milliseconds(),
+        asked=asked,
+    )
+
+
+def prepare_sql(
+    text: str, params: Mapping[str, Any], check_access: Callable[[list[str]], object]
+) -> DumpPlan:
+    """The plan for the result of a query from outside, current while no table in it changes.
+
+    :param check_access: raises for resources (by id) that the visitor may not read
+    :raises BadRequest: the query is not one SELECT of tables of the DataStore
+    """
+    asked = time.monotonic()
+    checked = backend.check_sql(text, check_access)
+    if not checked.tables:
+        raise BadRequest("sql: the query reads no table.")
+    columns = sql_results.planned(clients.bigquery_ro(), checked)
+    revisions = {table.id: _revision(table) for table in checked.tables}
+    latest, modified = max(revisions.values())
+    # Each query is a family of its own (see sweep), and so is each state of its tables.
+    digest = hashlib.sha256(repr((checked.sql(), sorted(revisions.items()))).encode()).hexdigest()
+    return DumpPlan(
+        resource_id=f"sql-{digest[:32]}",
+        table=checked.tables[0],
+        select=select_of(checked, columns),
+        format=FORMATS[params["format"]],
+        revision=latest,
+        modified=modified,
+        basename="query",
+        bom=bool(params["bom"]),
+        is_ordered_by_default=False,
+        is_whole=False,
+        is_page=False,
+        milliseconds=_milliseconds(),
         asked=asked,
     )
 
@@ -102,6 +145,18 @@ def store_rw() -> Store:
 
 def url_lifetime() -> dt.timedelta:
     return sign.lifetime()
+
+
+def _revision(table: schema.Table) -> tuple[str, dt.datetime]:
+    return plans.revision(
+        table,
+        dt.datetime.now(dt.timezone.utc),
+        dt.timedelta(seconds=config.volatile_ttl_seconds()),
+    )
+
+
+def _milliseconds() -> bool:
+    return tk.asbool(tk.config.get("ckan.datastore.ms_in_timestamp", True))
 
 
 def _fits_page(limit: int | None) -> bool:

@@ -18,7 +18,9 @@ from __future__ import annotations
 
 
 class BigQueryDatastoreError(Exception):
-    """The root: whatever this extension raises on purpose."""
+    """The root: whatever this extension raises on purpose. ``status`` is for HTTP."""
+
+    status = 500
 
 
 class ConfigError(BigQueryDatastoreError):
@@ -26,11 +28,15 @@ class ConfigError(BigQueryDatastoreError):
 
 
 class BadRequest(BigQueryDatastoreError):
-    """The request cannot be served as it stands (HTTP 400)."""
+    """The request cannot be served as it stands."""
+
+    status = 400
 
 
 class TooLarge(BigQueryDatastoreError):
-    """A limit of the site or of Google would be passed (HTTP 413)."""
+    """A limit of the site or of Google would be passed."""
+
+    status = 413
 
 
 class FooterError(BigQueryDatastoreError):
@@ -44,8 +50,7 @@ class TransformError(BigQueryDatastoreError):
 class OutsideError(BigQueryDatastoreError):
     """Google refused, failed or does not answer.
 
-    ``status`` is the HTTP status for the visitor, ``retry_after`` the seconds
-    after which another try makes sense.
+    ``retry_after`` is the seconds after which another try makes sense.
     """
 
     status = 502

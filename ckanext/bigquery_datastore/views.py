@@ -7,10 +7,14 @@ core's plugin comes first in ``ckan.plugins``, ours takes the place of its view 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 from ckan import model
 from ckan.lib.navl.dictization_functions import validate
 from ckan.plugins import toolkit as tk
+from ckan.types import Context, Schema
 from ckanext.datastore.backend import DatastoreBackend
 from ckanext.datastore.blueprint import dump as core_dump
 from flask import Blueprint, Response
@@ -19,10 +23,7 @@ from flask.blueprints import BlueprintSetupState
 from ckanext.bigquery_datastore import answers, config, downloads
 from ckanext.bigquery_datastore.dump.plan import DumpPlan
 from ckanext.bigquery_datastore.errors import BadRequest, BigQueryDatastoreError
-from ckanext.bigquery_datastore.logic.schema import dump_schema
-
-# A browser is shown that something happens; a script waits as long as the site lets it.
-BROWSER_WAIT_SECONDS = 2
+from ckanext.bigquery_datastore.logic.schema import dump_schema, dump_sql_schema
 
 # What one look at the state may take from a poll.
 STATUS_WAIT_SECONDS = 1
@@ -35,10 +36,7 @@ def download(resource_id: str) -> Response | str:
     """A table as one file; see the README for parameters and answers."""
     if not config.is_active():
         return core_dump(resource_id)
-    try:
-        return _download(resource_id)
-    except BigQueryDatastoreError as err:
-        return answers.failed(err)
+    return _download(partial(_plan, resource_id))
 
 
 @bigquery_datastore.route("/datastore/dump/<resource_id>/status")
@@ -46,37 +44,72 @@ def status(resource_id: str) -> Response:
     """How far the export of the same URL without ``/status`` is, as JSON."""
     if not config.is_active():
         tk.abort(404)
+    return _status(partial(_plan, resource_id))
+
+
+@bigquery_datastore.route("/datastore/dump_sql")
+def download_sql() -> Response | str:
+    """The result of a query as one file, where the site offers that."""
+    return _download(_sql_plan)
+
+
+@bigquery_datastore.route("/datastore/dump_sql/status")
+def status_sql() -> Response:
+    """How far the export of the same URL without ``/status`` is, as JSON."""
+    return _status(_sql_plan)
+
+
+def _download(make_plan: Callable[[], DumpPlan]) -> Response | str:
     try:
-        plan = _plan(resource_id)
+        plan = make_plan()
+        if answers.is_unchanged(plan):
+            return answers.unchanged(plan)
+        if plan.is_page:
+            return answers.page(plan, downloads.page(plan))
+        state = downloads.engine().advance(plan, time.monotonic() + answers.patience())
+        if isinstance(state, downloads.Ready):
+            return answers.ready(plan, state)
+        return answers.running(plan, state)
+    except BigQueryDatastoreError as err:
+        return answers.failed(err)
+
+
+def _status(make_plan: Callable[[], DumpPlan]) -> Response:
+    try:
+        plan = make_plan()
         state = downloads.engine().advance(plan, time.monotonic() + STATUS_WAIT_SECONDS)
-        return answers.status(plan, state)
     except BigQueryDatastoreError as err:
         return answers.failed_status(err)
-
-
-def _download(resource_id: str) -> Response | str:
-    plan = _plan(resource_id)
-    if answers.is_unchanged(plan):
-        return answers.unchanged(plan)
-    if plan.is_page:
-        return answers.page(plan, downloads.page(plan))
-    wait = min(config.wait_seconds(), BROWSER_WAIT_SECONDS if answers.to_browser() else 300)
-    if answers.wants_no_wait():
-        wait = 0
-    state = downloads.engine().advance(plan, time.monotonic() + wait)
-    if isinstance(state, downloads.Ready):
-        return answers.ready(plan, state)
-    return answers.running(plan, state)
+    return answers.status(plan, state)
 
 
 def _plan(resource_id: str) -> DumpPlan:
     """What this request asks for, by someone who may."""
-    params, errors = validate(tk.request.args.to_dict(), dump_schema())
+    params = _validated(dump_schema())
+    plan = downloads.prepare(_readable(resource_id), params)
+    return plan or tk.abort(404, tk._("DataStore resource not found"))
+
+
+def _sql_plan() -> DumpPlan:
+    """The same for a query; whoever may not read one of its tables is told of none of them."""
+    if not config.is_active() or not config.dump_sql_enabled():
+        tk.abort(404)
+    params = _validated(dump_sql_schema())
+
+    def check_access(resource_ids: list[str]) -> None:
+        tk.check_access("datastore_search_sql", Context(table_names=resource_ids), {})
+
+    try:
+        return downloads.prepare_sql(params["sql"], params, check_access)
+    except (tk.NotAuthorized, tk.ObjectNotFound):
+        return tk.abort(404, tk._("DataStore resource not found"))
+
+
+def _validated(schema: Schema) -> dict[str, Any]:
+    params, errors = validate(tk.request.args.to_dict(), schema)
     if errors:
         raise BadRequest("\n".join(f"{name}: {' '.join(errors[name])}" for name in errors))
-    real_id = _readable(resource_id)
-    plan = downloads.prepare(real_id, params)
-    return plan or tk.abort(404, tk._("DataStore resource not found"))
+    return params
 
 
 def _readable(resource_id: str) -> str:

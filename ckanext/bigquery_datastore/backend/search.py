@@ -61,7 +61,7 @@ class Order:
         return f"{self.sql} {direction} NULLS {'FIRST' if self.nulls_first else 'LAST'}"
 
 
-def _as_is(column: Column, sql: str) -> str:
+def as_is(column: Column, sql: str) -> str:
     return sql
 
 
@@ -94,12 +94,12 @@ class Select:
         """The name of each column in the result, in order: its own in BigQuery, made unique."""
         return tuple(stored_names([column.stored or column.name for column in self.columns]))
 
-    def sql(self, render: Render = _as_is) -> str:
+    def sql(self, render: Render = as_is) -> str:
         """The statement. ``render`` gives the SQL of a column's output from that of its value;
         rows are sorted by the value."""
         if self.distinct:
             # After SELECT DISTINCT, GoogleSQL sorts by what was selected, not by the table.
-            source = f"FROM (SELECT DISTINCT {self._list(_as_is)} {self._from()}) AS {T}"
+            source = f"FROM (SELECT DISTINCT {self._list(as_is)} {self._from()}) AS {T}"
             outer = ", ".join(
                 f"{render(column, f'{T}.{quote_name(alias)}')} AS {quote_name(alias)}"
                 for column, alias in zip(self.columns, self.aliases, strict=True)
@@ -110,7 +110,7 @@ class Select:
     def count_sql(self) -> str:
         """How many rows there are without limit and offset: one row, one column ``total``."""
         if self.distinct:
-            inner = f"SELECT DISTINCT {self._list(_as_is)} {self._from()}"
+            inner = f"SELECT DISTINCT {self._list(as_is)} {self._from()}"
             return f"SELECT COUNT(*) AS total FROM ({inner})"
         return f"SELECT COUNT(*) AS total {self._from()}"
 

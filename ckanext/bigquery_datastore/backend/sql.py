@@ -70,6 +70,8 @@ _REFUSED_PARTS = {
 class NotAllowed(BigQueryDatastoreError):
     """Something that nobody may do with SQL here; the message says what."""
 
+    status = 403
+
 
 @dataclass(frozen=True)
 class Checked:

@@ -76,7 +76,7 @@ def _as_it_is(column: Column, sql: str, milliseconds: bool) -> str:
 
 # BigQuery's types that Parquet readers have no common type for.
 _PARQUET_TEXT = {
-    "JSON": "TO_JSON_STRING({})",
+    "JSON": "IF({0} IS NULL, NULL, TO_JSON_STRING({0}))",
     "GEOGRAPHY": "ST_ASTEXT({})",
     "INTERVAL": "CAST({} AS STRING)",
     "RANGE": "CAST({} AS STRING)",

@@ -19,6 +19,7 @@ from urllib.parse import quote
 from ckanext.bigquery_datastore.backend import schema
 from ckanext.bigquery_datastore.backend.schema import Column, Table
 from ckanext.bigquery_datastore.backend.search import Parameter, Select
+from ckanext.bigquery_datastore.backend.sql_select import SqlSelect
 from ckanext.bigquery_datastore.dump.formats import STORED, Format
 from ckanext.bigquery_datastore.dump.storage import Headers
 from ckanext.bigquery_datastore.dump.sweep import ROOT
@@ -37,7 +38,7 @@ class DumpPlan:
 
     resource_id: str
     table: Table
-    select: Select
+    select: Select | SqlSelect
     format: Format
     revision: str
     modified: dt.datetime
@@ -103,17 +104,11 @@ class DumpPlan:
 
     @property
     def footer_marks(self) -> Mapping[str, list[str]]:
-        """What the exported columns are, where BigQuery's Parquet does not say so."""
-        return {
-            "utc_columns": [
-                column.stored for column in self.columns if column.bq_type == "TIMESTAMP"
-            ],
-            "json_columns": [
-                column.stored
-                for column in self.columns
-                if column.bq_type == "JSON" or column.type.document
-            ],
-        }
+        """What the exported columns are, where BigQuery's Parquet does not say so.
+
+        JSON is not marked: Polars would then read bytes. The data dictionary tells of it.
+        """
+        return {"utc_columns": [path for found in self.columns for path in _timestamps(found)]}
 
     @property
     def fields(self) -> list[dict[str, Any]]:
@@ -179,6 +174,18 @@ class DumpPlan:
         """https://cloud.google.com/bigquery/docs/labels-intro#requirements"""
         label = re.sub(r"[^a-z0-9_-]", "_", self.resource_id.lower())[:63]
         return {"ckan_resource": label, "ckan_format": self.stored.name.replace(".", "_")}
+
+
+_TIMESTAMPS = ("ARRAY", "_timestamptz")
+
+
+def _timestamps(column: Column, parent: str = "") -> Iterator[str]:
+    """The dotted paths of a column's TIMESTAMPs, those inside of STRUCTs included."""
+    path = f"{parent}{column.stored or column.name}"
+    if column.bq_type == "TIMESTAMP" or (column.bq_type, column.ckan_type) == _TIMESTAMPS:
+        yield path
+    for child in column.fields:
+        yield from _timestamps(child, f"{path}.")
 
 
 def _field(column: Column) -> dict[str, Any]:

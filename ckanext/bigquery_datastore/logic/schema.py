@@ -23,5 +23,15 @@ def dump_schema() -> Schema:
     }
 
 
+def dump_sql_schema() -> Schema:
+    """The parameters of a query's result as a file."""
+    of_dump = dump_schema()
+    return {
+        "sql": [tk.get_validator("not_empty"), tk.get_validator("unicode_safe")],
+        "format": of_dump["format"],
+        "bom": of_dump["bom"],
+    }
+
+
 def _current_name(value: str) -> str:
     return OLD_NAMES.get(value, value)
