@@ -108,7 +108,7 @@ def told(doing: str, *answers: type[gexc.GoogleAPICallError]) -> Iterator[None]:
     except answers:
         raise
     except (gexc.Forbidden, gexc.Unauthorized) as err:
-        raise PermissionMissing(f"Google refused {doing}: {_reason(err)}") from err
+        raise PermissionMissing(f"Google refused {doing}: {reason(err)}") from err
     except auth_exc.GoogleAuthError as err:
         raise NotReachable(
             f"No access token could be had for {doing}. Check the site's Google credentials."
@@ -123,9 +123,9 @@ def told(doing: str, *answers: type[gexc.GoogleAPICallError]) -> Iterator[None]:
     ) as err:
         raise NotReachable(f"Google does not answer {doing}. Try again in a moment.") from err
     except gexc.NotFound as err:
-        raise PermissionMissing(f"Google cannot find what {doing} needs: {_reason(err)}") from err
+        raise PermissionMissing(f"Google cannot find what {doing} needs: {reason(err)}") from err
     except gexc.GoogleAPICallError as err:
-        raise OutsideError(f"Google refused {doing}: {_reason(err)}") from err
+        raise OutsideError(f"Google refused {doing}: {reason(err)}") from err
 
 
 def is_emulated() -> bool:
@@ -213,7 +213,15 @@ def _is_transient(err: BaseException) -> bool:
     )
 
 
-def _reason(err: gexc.GoogleAPICallError) -> str:
+def reason(err: gexc.GoogleAPICallError) -> str:
     """Google's own words without the request's address, which may carry a signature."""
     details = [error.get("message", "") for error in err.errors or () if isinstance(error, dict)]
-    return "; ".join(filter(None, details)) or f"HTTP {err.code}"
+    return "; ".join(filter(None, details)) or _reason_in_body(err) or f"HTTP {err.code}"
+
+
+def _reason_in_body(err: gexc.GoogleAPICallError) -> str:
+    """The words where the error does not hold them: in answers to uploads and downloads."""
+    try:
+        return str(err.response.json()["error"]["message"])  # type: ignore[union-attr]
+    except (AttributeError, ValueError, KeyError, TypeError):
+        return ""

@@ -17,8 +17,8 @@ import datetime as dt
 import hashlib
 import logging
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from google.cloud import bigquery
 
@@ -35,7 +35,7 @@ from ckanext.bigquery_datastore.dump.storage import (
     Taken,
 )
 from ckanext.bigquery_datastore.dump.sweep import sweep
-from ckanext.bigquery_datastore.errors import ExportFailed, OutsideError
+from ckanext.bigquery_datastore.errors import ExportFailed, NotReachable, OutsideError
 from ckanext.bigquery_datastore.recent import Recent
 
 log = logging.getLogger(__name__)
@@ -46,6 +46,13 @@ MAX_ATTEMPTS = 3
 # A job that failed for good is tried again when somebody asks after this many seconds.
 FAILURE_TTL = 60
 
+# How often one request takes up an export anew, because another process was quicker or a job
+# failed, before it says that it cannot be done now.
+MAX_TURNS = 10
+
+# Of a request that has no time left: what is not deleted then is left to a sweep.
+_TIDY_SECONDS = 2
+
 _POLL_SECONDS = (0.05, 0.1, 0.2, 0.4, 0.8, 1.0)
 
 
@@ -53,11 +60,12 @@ _POLL_SECONDS = (0.05, 0.1, 0.2, 0.4, 0.8, 1.0)
 class Ready:
     """The file: one object, or, where no one object can exist, several that are to be joined.
 
-    ``cached`` is false for whoever published it.
+    ``cached`` is false for whoever published it; ``metadata`` is that of the published object.
     """
 
     objects: tuple[StoredObject, ...]
     cached: bool = True
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def size(self) -> int:
@@ -65,8 +73,13 @@ class Ready:
 
     @property
     def rows(self) -> int | None:
-        rows = self.objects[0].metadata.get("rows")
+        rows = self.metadata.get("rows")
         return None if rows is None else int(rows)
+
+    @property
+    def ordered(self) -> bool:
+        """Whether the rows are in the order of the plan; not where they were too many to sort."""
+        return self.metadata.get("ordered", "True") == "True"
 
 
 @dataclass(frozen=True)
@@ -104,7 +117,8 @@ class Engine:
 
         :raises BigQueryDatastoreError: the export failed; nothing is left half-written
         """
-        while True:
+        for turn in range(MAX_TURNS):
+            time.sleep(0.1 * turn)
             if ready := self.look_up(plan):
                 return ready
             attempt = self._claim(plan)
@@ -117,9 +131,10 @@ class Engine:
                 self._try_again(plan, attempt, job)
                 continue
             try:
-                return self._assemble(plan, attempt, job)
+                return self._assemble(plan, attempt, job, until)
             except Gone:
-                log.info("Another process has published %s", plan.target)
+                log.info("Looking anew: another process works on %s", plan.target)
+        raise NotReachable("The export's files change all the time. Try again in a moment.")
 
     def look_up(self, plan: DumpPlan) -> Ready | None:
         """The finished file, where there is one."""
@@ -130,8 +145,9 @@ class Engine:
         if found is None:
             return None
         if "parts" not in found.metadata:
-            return Ready((found,))
-        return Ready(_in_order(self.ro.list(found.metadata["parts"])))
+            return Ready((found,), metadata=found.metadata)
+        parts = _in_order(self.ro.list(found.metadata["parts"]))
+        return Ready(parts, metadata=found.metadata)
 
     # claim
 
@@ -197,7 +213,7 @@ class Engine:
 
     # assemble, publish, tidy
 
-    def _assemble(self, plan: DumpPlan, attempt: _Attempt, job: export.Job) -> Ready:
+    def _assemble(self, plan: DumpPlan, attempt: _Attempt, job: export.Job, until: float) -> Ready:
         folder = _folder(plan, attempt)
         parts = self.rw.list(f"{folder}part-")
         if len(parts) != job.file_count:
@@ -230,7 +246,7 @@ class Engine:
             job.seconds,
             ready.size,
         )
-        self._tidy(plan, folder, ready)
+        self._tidy(plan, folder, ready, max(until, time.monotonic() + _TIDY_SECONDS))
         return ready
 
     def _sources(
@@ -256,9 +272,9 @@ class Engine:
         except ComposeRefused as err:
             log.warning("%s stays in parts: %s", plan.target, err)
             return self._publish_parts(plan, folder, sources, headers)
-        if found.size != size:
+        if found.size != size and found.metadata.get("job") == headers.metadata["job"]:
             raise ExportFailed(f"Cloud Storage joined {size} bytes into {found.size}.")
-        return Ready((found,), cached=False)
+        return Ready((found,), cached=False, metadata=found.metadata)
 
     def _publish_parts(
         self, plan: DumpPlan, folder: str, sources: Sequence[StoredObject], headers: Headers
@@ -272,14 +288,14 @@ class Engine:
             self.rw.create(plan.target, b"", marked)
         except Taken as err:
             raise Gone(folder) from err
-        return Ready(_in_order(sources), cached=False)
+        return Ready(_in_order(sources), cached=False, metadata=marked.metadata)
 
-    def _tidy(self, plan: DumpPlan, folder: str, ready: Ready) -> None:
+    def _tidy(self, plan: DumpPlan, folder: str, ready: Ready, until: float) -> None:
         """Delete what is not needed any more. The file is published: a failure here is no error."""
         try:
             if ready.objects[0].name == plan.target:
-                self.rw.delete(self.rw.list(folder))
-            sweep(self.rw, plan.family, self.url_lifetime)
+                self.rw.delete(self.rw.list(folder), until)
+            sweep(self.rw, plan.family, self.url_lifetime, until)
         except OutsideError as err:
             log.warning("Left for a later sweep: %s", err)
 

@@ -8,7 +8,8 @@ is burnt by its first use, also when the job fails.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from google.api_core import exceptions as gexc
@@ -65,6 +66,11 @@ class Failure:
             return TooLarge(f"The export would cost more than this site allows. {self.message}")
         if self.reason == "accessDenied":
             return PermissionMissing(f"BigQuery may not run the export: {self.message}")
+        if self.reason in SORT_TOO_LARGE_REASONS:
+            return TooLarge(
+                "BigQuery has not enough memory for this export. Without sort and distinct, or "
+                f"with fewer rows (filters=…), it may have. {self.message}"
+            )
         if self.reason in ("quotaExceeded", *TRANSIENT_REASONS):
             return NotReachable(f"BigQuery cannot run the export now: {self.message}")
         if self.reason in ("stopped", "timeout"):
@@ -123,7 +129,7 @@ def submit(
         _check_cost(client, sql, parameters, limits.maximum_bytes_billed)
         job_config.maximum_bytes_billed = limits.maximum_bytes_billed
     try:
-        with clients.told("the start of an export", gexc.Conflict):
+        with _starting(client):
             # job_retry=None: otherwise the client runs the whole export again under another id.
             job = client.query(
                 sql, job_config=job_config, job_id=job_id, job_retry=None, **clients.budget()
@@ -152,7 +158,7 @@ def extract(
         labels=dict(limits.labels),
     )
     try:
-        with clients.told("the start of an export", gexc.Conflict):
+        with _starting(client):
             job = client.extract_table(
                 bigquery.TableReference.from_string(table.full_id),
                 uri,
@@ -163,6 +169,19 @@ def extract(
     except gexc.Conflict:
         return watch(client, job_id) or Job(job_id, done=False)
     return _seen(job)
+
+
+@contextmanager
+def _starting(client: bigquery.Client) -> Iterator[None]:
+    """A dataset that BigQuery cannot find is most often in another location than it looks in."""
+    try:
+        with clients.told("the start of an export", gexc.Conflict, gexc.NotFound):
+            yield
+    except gexc.NotFound as err:
+        raise PermissionMissing(
+            f"BigQuery cannot start the export: {clients.reason(err)}. Is the dataset in the "
+            f"location {client.location} (ckanext.bigquery_datastore.location)?"
+        ) from err
 
 
 def watch(client: bigquery.Client, job_id: str) -> Job | None:

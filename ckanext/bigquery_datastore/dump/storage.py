@@ -11,7 +11,9 @@ of listings (https://cloud.google.com/storage/docs/composite-objects, …/quotas
 from __future__ import annotations
 
 import datetime as dt
+import math
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -142,11 +144,13 @@ class Store:
             raise ComposeRefused(str(err)) from err
         return _stored(blob)
 
-    def delete(self, objects: Iterable[StoredObject]) -> int:
-        """Delete these generations; how many were there."""
-        return sum(side_by_side(self._delete_one, objects))
+    def delete(self, objects: Iterable[StoredObject], until: float = math.inf) -> int:
+        """Delete these generations, or what can be until then (``time.monotonic``); how many."""
+        return sum(side_by_side(lambda found: self._delete_one(found, until), objects))
 
-    def _delete_one(self, found: StoredObject) -> int:
+    def _delete_one(self, found: StoredObject, until: float) -> int:
+        if time.monotonic() > until:
+            return 0
         try:
             with self._told("deleting a file"):
                 self._bucket().delete_blob(

@@ -7,6 +7,7 @@ is, until the newest revision has been published for longer than a URL lives.
 from __future__ import annotations
 
 import datetime as dt
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -38,10 +39,13 @@ class _Place:
         return self.rest.startswith("data.")
 
 
-def sweep(store: Store, prefix: str, url_lifetime: dt.timedelta) -> int:
-    """Delete what nobody can ask for any more under the prefix; how many objects that were."""
+def sweep(store: Store, prefix: str, url_lifetime: dt.timedelta, until: float = math.inf) -> int:
+    """Delete what nobody can ask for any more under the prefix; how many objects that were.
+
+    :param until: of ``time.monotonic``; what is not deleted by then stays for the next sweep
+    """
     now = dt.datetime.now(dt.timezone.utc)
-    return store.delete(superfluous(store.list(prefix), now, url_lifetime))
+    return store.delete(superfluous(store.list(prefix), now, url_lifetime), until)
 
 
 def purge(store: Store, resource_id: str) -> int:
