@@ -101,13 +101,17 @@ class Mirror:
         from ckanext.bigquery_datastore.backend.search import build
 
         with self.engine.begin() as connection:
+            is_there = "SELECT 1 FROM pg_{0}s WHERE {0}name = :id AND {0}name !~ '^(_|pg_)'"
             kinds = "SELECT 1 FROM pg_type WHERE typname = 'nested'"
             if not connection.execute(sa.text(kinds)).first():
                 connection.execute(sa.text("CREATE TYPE nested AS (json json, extra text)"))
-            for table in {name, resolve(name) or name}:
-                drop = "DROP TABLE IF EXISTS" if table == resolve(name) else "DROP VIEW IF EXISTS"
-                connection.execute(sa.text(f"{drop} {identifier(table)} CASCADE"))
-        table = get_table(clients.bigquery_ro(), resolve(name) or "")
+            table = get_table(clients.bigquery_ro(), resolve(name) or "")
+            for alias in table.aliases if table else ():
+                connection.execute(sa.text(f"DROP VIEW IF EXISTS {identifier(alias)} CASCADE"))
+            id = table.id if table else name
+            for kind in ("VIEW", "TABLE"):
+                if connection.execute(sa.text(is_there.format(kind.lower())), {"id": id}).first():
+                    connection.execute(sa.text(f"DROP {kind} {identifier(id)} CASCADE"))
         if table is None:
             return
         found = searching.run(clients.bigquery_ro(), build(table, {"limit": 1000}), 60)
