@@ -34,6 +34,7 @@ from .exports import Exporter, parse_export
 from .jobs import Job
 from .shards import Source
 from .sizes import billed
+from .tables import enter
 
 _CALLER = CallerIdentity(principal="user:anonymous@bqemulator.local", is_authenticated=False)
 _READS = ("SELECT", "EXPORT_DATA")
@@ -85,8 +86,13 @@ class Queries:
         if job.statement_type == "EXPORT_DATA":
             self._export(job, sql)
         elif job.statement_type in _READS:
+            target = job.settings.get("destinationTable")
             self._execute(job, sql)
             job.wait_until(1)
+            if target:
+                self._store(
+                    job, TableName(target["projectId"], target["datasetId"], target["tableId"])
+                )
         else:
             job.wait_until(1)
             with self._engine.writing():
@@ -141,6 +147,33 @@ class Queries:
         found = (meta.configuration.get("query") or {}).get("destinationTable")
         if found:
             job.settings.setdefault("destinationTable", found)
+
+    def _store(self, job: Job, target: TableName) -> None:
+        """Write a SELECT's rows into the table that the job names, by its dispositions."""
+        catalog, connection = self._context.catalog, self._engine.connection
+        if catalog.get_dataset(target.project, target.dataset) is None:
+            raise ApiError("notFound", f"Not found: Dataset {target.project}:{target.dataset}")
+        existing = catalog.get_table(target.project, target.dataset, target.table)
+        write = job.settings.get("writeDisposition", "WRITE_EMPTY")
+        if existing is None and job.settings.get("createDisposition") == "CREATE_NEVER":
+            raise ApiError("notFound", f"Not found: Table {target}")
+        with self._engine.writing():
+            if existing is not None and existing.num_rows and write == "WRITE_EMPTY":
+                raise ApiError("duplicate", f"Already Exists: Table {target}")
+            connection.register("emulator_rows", job.rows)
+            try:
+                if existing is None or write != "WRITE_APPEND":
+                    self._engine.execute(
+                        f"CREATE OR REPLACE TABLE {target.quoted} AS SELECT * FROM emulator_rows"
+                    )
+                else:
+                    self._engine.execute(
+                        f"INSERT INTO {target.quoted} BY NAME SELECT * FROM emulator_rows"
+                    )
+            finally:
+                connection.unregister("emulator_rows")
+            if existing is None:
+                enter(self._context, target)
 
     def _export(self, job: Job, sql: str) -> None:
         export = parse_export(sql)

@@ -9,17 +9,12 @@ from __future__ import annotations
 from contextlib import AbstractContextManager, nullcontext
 
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from .faults import TRANSPORT, Application
 
-try:
-    from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol as FastProtocol
-except ImportError:
-    FastProtocol = H11Protocol  # type: ignore[assignment, misc]
 
-
-class _Protocol(FastProtocol):  # type: ignore[misc, valid-type]
+class _Protocol(HttpToolsProtocol):
     """Puts the connection into the scope of each of its requests."""
 
     def on_headers_complete(self) -> None:

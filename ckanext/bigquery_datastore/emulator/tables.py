@@ -11,8 +11,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from bqemulator.api.dependencies import AppContext
-from bqemulator.api.routes.tables import _field_to_rest as rest_field
-from bqemulator.api.routes.tables import _parse_schema_fields
+from bqemulator.api.routes.tables import _field_to_rest, _parse_schema_fields
 from bqemulator.catalog.etag import generate_etag
 from bqemulator.catalog.models import TableFieldSchema, TableMeta, TableSchema
 from bqemulator.storage.type_map import duckdb_type_to_bq_field
@@ -51,6 +50,7 @@ def field_of(column: str, stored_type: str) -> TableFieldSchema:
     return _parse_schema_fields([duckdb_type_to_bq_field(column, stored_type)])[0]
 
 
+rest_field = _field_to_rest  # a field as answers show it
 _WIRE = {"INT64": "INTEGER", "FLOAT64": "FLOAT", "BOOL": "BOOLEAN", "STRUCT": "RECORD"}
 
 
@@ -116,6 +116,21 @@ def refresh(context: AppContext, name: TableName) -> None:
         context.catalog.update_table(touched(meta, schema=schema, num_rows=rows, num_bytes=size))
 
 
+def enter(context: AppContext, name: TableName) -> None:
+    """Tell the catalogue of a table that is stored and new; its schema and counts follow."""
+    moment = now()
+    context.catalog.create_table(
+        TableMeta(
+            project_id=name.project,
+            dataset_id=name.dataset,
+            table_id=name.table,
+            creation_time=moment,
+            last_modified_time=moment,
+            etag=generate_etag(name.project, name.dataset, name.table, str(moment)),
+        )
+    )
+
+
 def touched(meta: TableMeta, **changes: object) -> TableMeta:
     """``meta`` with ``changes``, modified a little later than before."""
     moment = later_than(meta.last_modified_time)
@@ -128,15 +143,3 @@ def touched(meta: TableMeta, **changes: object) -> TableMeta:
 def _is_empty(columns: list[tuple[str, str]]) -> bool:
     """bqemulator stores a table without columns as one placeholder column."""
     return [column for column, _ in columns] == ["__placeholder"]
-
-
-__all__ = [
-    "field_of",
-    "fields_of",
-    "later_than",
-    "now",
-    "refresh",
-    "rest_field",
-    "schema_of",
-    "touched",
-]

@@ -219,3 +219,15 @@ def test_jobs_are_listed_by_state(bq: bigquery.Client) -> None:
     job.cancel()
     until(lambda: bq.get_job(job.job_id).state == "DONE")
     assert job.job_id in [item.job_id for item in bq.list_jobs(state_filter="done")]
+
+
+def test_a_query_can_have_a_destination(bq: bigquery.Client, dataset: str) -> None:
+    target = f"local.{dataset}.made"
+    run(bq, "SELECT 1 AS a, 'x' AS b", destination=target)
+    assert [tuple(row) for row in bq.list_rows(bq.get_table(target))] == [(1, "x")]
+    with pytest.raises(Conflict):
+        run(bq, "SELECT 2 AS a, 'y' AS b", destination=target)
+    run(bq, "SELECT 2 AS a", destination=target, write_disposition="WRITE_APPEND")
+    assert bq.get_table(target).num_rows == 2
+    run(bq, "SELECT 3 AS c", destination=target, write_disposition="WRITE_TRUNCATE")
+    assert [field.name for field in bq.get_table(target).schema] == ["c"]
