@@ -12,6 +12,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import uvloop
+
 from .admin import Admin
 from .bigquery import BigQuery, application
 from .credentials import write_key_file
@@ -102,7 +104,7 @@ def run(settings: Settings, ready: Callable[[Settings], None]) -> None:
             ),
             settings.storage_port: admin.watched(storage, "storage"),
         }
-        asyncio.run(_serve(settings.host, servers, lambda: ready(settings)))
+        uvloop.run(_serve(settings.host, servers, lambda: ready(settings)))
 
 
 async def _serve(host: str, servers: Mapping[int, Application], ready: Callable[[], None]) -> None:
