@@ -181,7 +181,13 @@ def _credentials(identity: str) -> gcredentials.Credentials:
         return service_account.Credentials.from_service_account_info(
             config.read_key(option, key), scopes=_SCOPES
         )
-    found, _ = google.auth.default(scopes=_SCOPES)
+    try:
+        found, _ = google.auth.default(scopes=_SCOPES)
+    except auth_exc.DefaultCredentialsError as err:
+        raise PermissionMissing(
+            f"The site has no Google credentials: set {option}, or give it Application Default "
+            "Credentials."
+        ) from err
     return found
 
 

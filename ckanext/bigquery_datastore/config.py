@@ -15,6 +15,7 @@ from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from ckan.plugins import toolkit as tk
+from google.oauth2 import service_account
 
 from ckanext.bigquery_datastore.errors import ConfigError
 
@@ -195,8 +196,11 @@ def read_key(option: str, key: str) -> dict[str, str]:
     except ValueError:
         # The parser's own error would quote from the key.
         raise ConfigError(f"{option} is not the JSON of a service account key.") from None
-    if not isinstance(info, dict) or not info.get("private_key"):
-        raise ConfigError(f"{option} is not the JSON of a service account key.")
+    try:
+        service_account.Credentials.from_service_account_info(info)
+    except (ValueError, TypeError, AttributeError):
+        # Such as a key that is cut short: no part of it belongs into a message or a log.
+        raise ConfigError(f"{option} is not the JSON of a service account key.") from None
     return info
 
 

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import datetime as dt
 import os
+from functools import partial
 
 from google.auth import credentials as gcredentials
+from google.auth import crypt, iam
+from google.auth import exceptions as auth_exc
 from google.auth.transport.requests import Request
 
 from ckanext.bigquery_datastore import clients, config
@@ -18,6 +21,9 @@ from ckanext.bigquery_datastore.errors import PermissionMissing
 # Google's own keys, which IAM signs with, are rotated: a signature of theirs is good for 12 hours.
 # https://cloud.google.com/storage/docs/authentication/creating-signatures
 IAM_LIFETIME = dt.timedelta(hours=12)
+
+# For one request to IAM or to a token server; Google's default is two minutes.
+_IAM_SECONDS = 5
 
 
 def lifetime() -> dt.timedelta:
@@ -37,32 +43,62 @@ def signed_url(
     credentials = clients.signer()
     blob = store.client.bucket(store.bucket).blob(found.name)
     with clients.told("the signature of a download link"):
-        return blob.generate_signed_url(
-            version="v4",
-            method=method,
-            expiration=lifetime(),
-            response_disposition=disposition,
-            response_type=content_type,
-            generation=found.generation,
-            api_access_endpoint=os.environ.get("STORAGE_EMULATOR_HOST") or None,
-            credentials=credentials,
-            **({} if _holds_private_key(credentials) else _through_iam(credentials)),
-        )
+        if not _holds_private_key(credentials):
+            credentials = _SignedByIam(credentials)
+        try:
+            return blob.generate_signed_url(
+                version="v4",
+                method=method,
+                expiration=lifetime(),
+                response_disposition=disposition,
+                response_type=content_type,
+                generation=found.generation,
+                api_access_endpoint=os.environ.get("STORAGE_EMULATOR_HOST") or None,
+                credentials=credentials,
+            )
+        except auth_exc.TransportError as err:
+            # IAM's refusal, which has no type of its own.
+            if "signBlob API" not in str(err):
+                raise
+            raise PermissionMissing(
+                "IAM does not sign download links: the site's service account needs the role "
+                "Service Account Token Creator on itself, and the project the IAM Credentials API."
+            ) from err
 
 
 def _holds_private_key(credentials: gcredentials.Credentials) -> bool:
-    return isinstance(credentials, gcredentials.Signing) and credentials.signer is not None
+    """Impersonated credentials, too, can sign, but by asking IAM."""
+    return isinstance(getattr(credentials, "signer", None), crypt.RSASigner)
 
 
-def _through_iam(credentials: gcredentials.Credentials) -> dict[str, str]:
-    """What makes Google's client sign by IAM's signBlob: the account and a fresh access token."""
-    if not credentials.valid:
-        credentials.refresh(Request())
-    account = getattr(credentials, "service_account_email", None)
-    if not account:
-        raise PermissionMissing(
-            "Download links cannot be signed: the site's Google credentials are no service "
-            f"account. Give one in {config.CREDENTIALS}, or run the site under one that has the "
-            "role Service Account Token Creator on itself."
-        )
-    return {"service_account_email": account, "access_token": str(credentials.token)}
+class _SignedByIam(gcredentials.Signing):
+    """Credentials without a private key, with IAM's signBlob for a pen.
+
+    :raises PermissionMissing: they are not those of a service account
+    """
+
+    def __init__(self, credentials: gcredentials.Credentials) -> None:
+        request = partial(Request(), timeout=_IAM_SECONDS)
+        if not credentials.valid:
+            # Those of a machine learn only now whose they are.
+            credentials.refresh(request)
+        email = getattr(credentials, "service_account_email", None)
+        if not email:
+            raise PermissionMissing(
+                "Download links cannot be signed: the site's Google credentials are no service "
+                f"account. Give one in {config.CREDENTIALS}, or run the site under one that has "
+                "the role Service Account Token Creator on itself."
+            )
+        self._email = str(email)
+        self._signer = iam.Signer(request, credentials, self._email)
+
+    @property
+    def signer(self) -> crypt.Signer:
+        return self._signer
+
+    @property
+    def signer_email(self) -> str:
+        return self._email
+
+    def sign_bytes(self, message: bytes) -> bytes:
+        return self._signer.sign(message)
