@@ -13,6 +13,8 @@ import datetime as dt
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent import futures
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -25,11 +27,11 @@ from ckanext.bigquery_datastore.backend.sql_select import select_of
 from ckanext.bigquery_datastore.dump import export, pages, sign
 from ckanext.bigquery_datastore.dump import plan as plans
 from ckanext.bigquery_datastore.dump.engine import Engine, Ready, Running
-from ckanext.bigquery_datastore.dump.formats import FORMATS
+from ckanext.bigquery_datastore.dump.formats import FORMATS, Format
 from ckanext.bigquery_datastore.dump.plan import DumpPlan
-from ckanext.bigquery_datastore.dump.storage import Store
-from ckanext.bigquery_datastore.errors import BadRequest
-from ckanext.bigquery_datastore.recent import Recent
+from ckanext.bigquery_datastore.dump.storage import Store, in_background
+from ckanext.bigquery_datastore.errors import BadRequest, OutsideError
+from ckanext.bigquery_datastore.recent import FILES, TABLES
 
 __all__ = [
     "DumpPlan",
@@ -43,8 +45,10 @@ __all__ = [
     "url_lifetime",
 ]
 
-TABLES: Recent[schema.Table] = Recent()
-FILES: Recent[Ready] = Recent()
+# Of a list of a resource's files, which is asked for while BigQuery tells of its table: how long
+# it is waited for after that, and how long it may be. Without it, the file is asked for by name.
+_FILES_SECONDS = 1.0
+_FILES_MOST = 1000
 
 # What decides which rows and columns a file has.
 _SELECTING = ("filters", "q", "distinct", "plain", "language", "fields", "sort", "limit", "offset")
@@ -56,9 +60,11 @@ def prepare(resource_id: str, params: Mapping[str, Any]) -> DumpPlan | None:
     :raises BadRequest: a filter, field or sort that the table does not have
     """
     asked = time.monotonic()
+    format_, limit = FORMATS[params["format"]], params.get("limit")
+    is_page = _fits_page(limit) and bool(format_.delimiter or format_.rewrite)
     table = TABLES.get(
         resource_id,
-        lambda: schema.get_table(clients.bigquery_ro(), resource_id, clients.CALL_SECONDS),
+        lambda: _table(resource_id) if is_page else _table_and_files(resource_id, format_),
     )
     if table is None:
         return None
@@ -67,8 +73,6 @@ def prepare(resource_id: str, params: Mapping[str, Any]) -> DumpPlan | None:
     if is_ordered_by_default and config.order() == "none":
         select = replace(select, order_by=())
     revision, modified = _revision(table)
-    format_ = FORMATS[params["format"]]
-    limit = params.get("limit")
     return DumpPlan(
         resource_id=resource_id,
         table=table,
@@ -80,10 +84,28 @@ def prepare(resource_id: str, params: Mapping[str, Any]) -> DumpPlan | None:
         bom=bool(params["bom"]),
         is_ordered_by_default=is_ordered_by_default,
         is_whole=not any(params.get(name) for name in _SELECTING) and limit is None,
-        is_page=_fits_page(limit) and bool(format_.delimiter or format_.rewrite),
+        is_page=is_page,
         milliseconds=_milliseconds(),
         asked=asked,
     )
+
+
+def _table(resource_id: str) -> schema.Table | None:
+    return schema.get_table(clients.bigquery_ro(), resource_id, clients.CALL_SECONDS)
+
+
+def _table_and_files(resource_id: str, format_: Format) -> schema.Table | None:
+    """The table; at the same time, what is there of its files is looked up for the engine."""
+    store = Store(clients.storage_ro(), config.export_bucket())
+    family = plans.family(resource_id, format_)
+    listing = in_background(lambda: store.list(family, _FILES_MOST))
+    table = _table(resource_id)
+    # A storage that is slow or down is the engine's matter.
+    with suppress(TimeoutError, futures.TimeoutError, OutsideError):
+        for found in listing.result(_FILES_SECONDS):
+            if plans.is_whole_file(found):
+                FILES.put(found.name, Ready((found,), metadata=found.metadata))
+    return table
 
 
 def prepare_sql(

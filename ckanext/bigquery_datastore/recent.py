@@ -1,23 +1,39 @@
 """What Google said a moment ago, so that a thousand clicks a second ask it once.
 
 Kept per process for ``metadata_ttl_seconds``. Only what exists is kept: an answer of "not there"
-is asked for anew each time.
+is asked for anew each time. But whoever waits while another thread asks the same shares what that
+one hears, a failure too: with Google down, a hundred visitors wait as long as one.
 """
 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from cachetools import TTLCache
 
 from ckanext.bigquery_datastore import config
+from ckanext.bigquery_datastore.errors import BigQueryDatastoreError
+
+if TYPE_CHECKING:
+    from ckanext.bigquery_datastore.backend.table import Table
+    from ckanext.bigquery_datastore.dump.engine import Ready
 
 _T = TypeVar("_T")
 
 # Threads that ask for the same thing wait for one another; these many things can be asked at once.
-_LOCKS = tuple(threading.Lock() for _ in range(64))
+_LOCKS = tuple(threading.Lock() for _ in range(256))
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """What somebody heard, and when (``time.monotonic``)."""
+
+    error: BigQueryDatastoreError
+    ended: float
 
 
 class Recent(Generic[_T]):
@@ -25,33 +41,71 @@ class Recent(Generic[_T]):
 
     def __init__(self) -> None:
         self._found: TTLCache[str, _T] | None = None
+        self._failed: TTLCache[str, _Failure] = TTLCache(maxsize=4096, ttl=60)
         self._guard = threading.Lock()
 
     def get(self, key: str, ask: Callable[[], _T | None]) -> _T | None:
-        """What ``ask`` gave for this key within the time to live, or gives now."""
+        """What ``ask`` gave for this key within the time to live, or gives now.
+
+        :raises BigQueryDatastoreError: as ``ask``, or as it did for whom this thread waited
+        """
         if config.metadata_ttl_seconds() == 0:
             return ask()
-        with _LOCKS[hash(key) % len(_LOCKS)]:
+        came = time.monotonic()
+        with self._lock(key):
             with self._guard:
                 kept = self._kept().get(key)
+                failed = self._failed.get(key)
             if kept is not None:
                 return kept
-            answer = ask()
-            if answer is not None:
+            if failed is not None and failed.ended > came:
+                raise type(failed.error)(*failed.error.args) from failed.error
+            try:
+                answer = ask()
+            except BigQueryDatastoreError as err:
                 with self._guard:
-                    self._kept()[key] = answer
+                    self._failed[key] = _Failure(err, time.monotonic())
+                raise
+            if answer is not None:
+                self.put(key, answer)
             return answer
+
+    def put(self, key: str, answer: _T) -> None:
+        """Keep an answer that came with another one."""
+        if config.metadata_ttl_seconds():
+            with self._guard:
+                self._kept()[key] = answer
+
+    def has(self, key: str) -> bool:
+        with self._guard:
+            return key in self._kept()
 
     def forget(self, key: str) -> None:
         """Ask again next time, as this process has just changed what the key stands for."""
-        with self._guard:
+        # Whoever asks now may hear the old answer, and keep it: only then it is dropped.
+        with self._lock(key), self._guard:
             self._kept().pop(key, None)
+
+    def forget_under(self, prefix: str) -> None:
+        """The same for every key that begins so."""
+        with self._guard:
+            for key in [key for key in self._kept() if key.startswith(prefix)]:
+                del self._kept()[key]
 
     def clear(self) -> None:
         with self._guard:
             self._found = None
+            self._failed.clear()
+
+    def _lock(self, key: str) -> threading.Lock:
+        return _LOCKS[hash((id(self), key)) % len(_LOCKS)]
 
     def _kept(self) -> TTLCache[str, _T]:
         if self._found is None:
             self._found = TTLCache(maxsize=4096, ttl=config.metadata_ttl_seconds())
         return self._found
+
+
+# Tables by the id of their resource, finished files by their name in the bucket.
+TABLES: Recent[Table] = Recent()
+FILES: Recent[Ready] = Recent()

@@ -20,6 +20,7 @@ from ckan import model
 from sqlalchemy.exc import DBAPIError
 
 from ckanext.bigquery_datastore.errors import NotReachable
+from ckanext.bigquery_datastore.recent import TABLES
 
 WAIT_SECONDS = 120
 
@@ -43,4 +44,8 @@ def writing(resource_id: str, seconds: int = WAIT_SECONDS) -> Iterator[None]:
             raise NotReachable(
                 "Other changes of this table take too long. Try again in a moment."
             ) from err
-        yield
+        try:
+            yield
+        finally:
+            # The next download of this process looks at the table as it is now.
+            TABLES.forget(resource_id)

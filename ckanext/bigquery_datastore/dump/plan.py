@@ -21,7 +21,7 @@ from ckanext.bigquery_datastore.backend.schema import Column, Table
 from ckanext.bigquery_datastore.backend.search import Parameter, Select
 from ckanext.bigquery_datastore.backend.sql_select import SqlSelect
 from ckanext.bigquery_datastore.dump.formats import STORED, Format
-from ckanext.bigquery_datastore.dump.storage import Headers
+from ckanext.bigquery_datastore.dump.storage import Headers, StoredObject
 from ckanext.bigquery_datastore.dump.sweep import ROOT
 
 # To be raised when the same plan gives other bytes than before: old files are then not found.
@@ -52,7 +52,7 @@ class DumpPlan:
 
     @property
     def stored(self) -> Format:
-        return STORED[self.format.stored_as] if self.format.stored_as else self.format
+        return stored(self.format)
 
     @property
     def columns(self) -> Sequence[Column]:
@@ -120,7 +120,7 @@ class DumpPlan:
     @property
     def family(self) -> str:
         """Where all files of one resource and format are."""
-        return f"{ROOT}{self.resource_id}/{self.stored.name}/"
+        return family(self.resource_id, self.format)
 
     @cached_property
     def prefix(self) -> str:
@@ -192,6 +192,22 @@ def _field(column: Column) -> dict[str, Any]:
     names = {schema.ID: "int", "nested": "json"}
     name = names.get(column.name) or names.get(column.ckan_type) or column.ckan_type
     return {"id": column.name, "type": name, **({"info": column.info} if column.info else {})}
+
+
+def stored(format_: Format) -> Format:
+    """The format that is exported for a visitor's."""
+    return STORED[format_.stored_as] if format_.stored_as else format_
+
+
+def family(resource_id: str, format_: Format) -> str:
+    """Where all files of one resource and format are."""
+    return f"{ROOT}{resource_id}/{stored(format_).name}/"
+
+
+def is_whole_file(found: StoredObject) -> bool:
+    """Whether this is a published file, and not the mark of one that is kept in parts."""
+    name = found.name.rpartition("/")[2]
+    return name.startswith("data.") and "parts" not in found.metadata
 
 
 def revision(table: Table, now: dt.datetime, volatile_ttl: dt.timedelta) -> tuple[str, dt.datetime]:

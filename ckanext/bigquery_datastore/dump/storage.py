@@ -15,7 +15,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -86,10 +86,12 @@ class Store:
             blob = self._bucket().get_blob(name, **clients.budget())
         return _stored(blob) if blob else None
 
-    def list(self, prefix: str) -> list[StoredObject]:
-        """Every object under the prefix, in the order of their names."""
+    def list(self, prefix: str, most: int | None = None) -> list[StoredObject]:
+        """Every object under the prefix, in the order of their names; the first ``most``."""
         with self._told("listing files"):
-            blobs = self.client.list_blobs(self.bucket, prefix=prefix, **clients.budget())
+            blobs = self.client.list_blobs(
+                self.bucket, prefix=prefix, max_results=most, **clients.budget()
+            )
             return [_stored(blob) for blob in blobs]
 
     def read_range(self, source: StoredObject, first: int, last: int) -> bytes:
@@ -188,10 +190,19 @@ class Store:
 
 def side_by_side(work: Callable[[_T], _R], items: Iterable[_T]) -> Iterator[_R]:
     """The results of ``work`` for each item, in order, done by the process's storage threads."""
+    return _executor().map(work, items)
+
+
+def in_background(work: Callable[[], _R]) -> Future[_R]:
+    """The result of ``work`` to come, done by one of the same threads."""
+    return _executor().submit(work)
+
+
+def _executor() -> ThreadPoolExecutor:
     pid = os.getpid()
     if pid not in _executors:
         _executors[pid] = ThreadPoolExecutor(clients.POOL_SIZE, thread_name_prefix="storage")
-    return _executors[pid].map(work, items)
+    return _executors[pid]
 
 
 def _stored(blob: storage.Blob) -> StoredObject:
