@@ -12,7 +12,8 @@ from ckan import model
 from ckan.plugins import toolkit as tk
 from google.cloud import bigquery as gbq
 
-from ckanext.bigquery_datastore import clients, config, downloads, load
+from ckanext.bigquery_datastore import clients, config, downloads, load, purging
+from ckanext.bigquery_datastore.backend import BigQueryBackend
 from ckanext.bigquery_datastore.backend.types import of_name
 from ckanext.bigquery_datastore.dump import sweep as sweeping
 from ckanext.bigquery_datastore.errors import BigQueryDatastoreError
@@ -78,12 +79,15 @@ def load_file(
 def sweep(resource: str | None) -> None:
     """Delete exports that a newer one has replaced, and what broken ones have left.
 
-    Nothing goes that a download link may still point to. The site does this by itself after each
-    export; this command does it for all resources, now.
+    Nothing goes that a download link may still point to, but exports of resources that are
+    deleted, private or without a table by now. The site does all this by itself, after each export
+    and each deletion; this command does it for all resources, now, and mends what failed then.
     """
     with _said_to_person():
         prefix = f"{sweeping.ROOT}{resource}/" if resource else sweeping.ROOT
         deleted = sweeping.sweep(downloads.store_rw(), prefix, downloads.url_lifetime())
+        if resource is None:
+            deleted += purging.purge_orphans(BigQueryBackend().get_all_ids())
         click.echo(f"{deleted} objects deleted")
 
 

@@ -1,0 +1,89 @@
+"""Exports of what is gone, or public no more, are deleted at once, whoever may hold a URL.
+
+What happens in CKAN has happened, whatever Cloud Storage says: a purge that fails is logged, and
+``ckan bigquery sweep`` does it later.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable
+
+from ckan import model
+
+from ckanext.bigquery_datastore import clients, config
+from ckanext.bigquery_datastore.dump import sweep
+from ckanext.bigquery_datastore.dump.storage import Store, StoredObject
+from ckanext.bigquery_datastore.errors import OutsideError
+from ckanext.bigquery_datastore.recent import FILES, TABLES
+
+log = logging.getLogger(__name__)
+
+# For all deletions of one action.
+PURGE_SECONDS = 10
+
+# Results of queries (see downloads.prepare_sql) stand under names of this kind.
+QUERY = "sql-"
+
+
+def purge(resource_ids: Iterable[str]) -> None:
+    """Delete the exports of these resources, and those of queries: they may hold the same rows."""
+    until = time.monotonic() + PURGE_SECONDS
+    for name in (*resource_ids, QUERY):
+        TABLES.forget(name)
+        FILES.forget_under(f"{sweep.ROOT}{name}")
+        try:
+            sweep.purge(_store(), name, until)
+        except OutsideError as err:
+            log.warning("Exports of %s are left for `ckan bigquery sweep`: %s", name, err)
+
+
+def purge_orphans(tables: Iterable[str]) -> int:
+    """Delete every export that should have been purged and was not; how many objects.
+
+    :param tables: the ids of all resources that have a table
+    """
+    there = set(tables)
+    store = _store()
+    owners: dict[str, list[StoredObject]] = {}
+    for found in store.list(sweep.ROOT):
+        owners.setdefault(found.name.split("/")[1], []).append(found)
+    return sum(
+        store.delete(found for found in objects if not _may_stay(name, found, there))
+        for name, objects in owners.items()
+    )
+
+
+def is_private(dataset_id: str) -> bool:
+    found = model.Package.get(dataset_id)
+    return found is not None and bool(found.private)
+
+
+def resources_of(dataset_ids: Iterable[str]) -> list[str]:
+    """The ids of the datasets' resources, deleted ones too."""
+    rows = model.Session.query(model.Resource.id).filter(
+        model.Resource.package_id.in_(list(dataset_ids))
+    )
+    return [row.id for row in rows]
+
+
+def _may_stay(name: str, found: StoredObject, tables: set[str]) -> bool:
+    if name.startswith(QUERY):
+        # Nobody asks for a result again once its tables have changed: none is kept for long.
+        age = time.time() - found.created.timestamp()
+        return age < sweep.ATTEMPT_LIFETIME.total_seconds()
+    resource = model.Resource.get(name)
+    if resource is None or resource.state != "active" or name not in tables:
+        return False
+    dataset = resource.package
+    if dataset is None or dataset.state != "active":
+        return False
+    # CKAN's times are UTC without saying so. What was exported before the dataset was last
+    # changed may be from before it was made private.
+    exported = found.created.replace(tzinfo=None)
+    return not dataset.private or exported >= dataset.metadata_modified
+
+
+def _store() -> Store:
+    return Store(clients.storage_rw(), config.export_bucket())
