@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
-from ckanext.bigquery_datastore.dump.ranges import ByteRange
+from ckanext.bigquery_datastore.dump.stream.ranges import ByteRange
 
 LOCATION = "/_bigquery_export"
 

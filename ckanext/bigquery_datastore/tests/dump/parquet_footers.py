@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ckanext.bigquery_datastore.dump import thrift
+from ckanext.bigquery_datastore.dump.parquet import thrift
 
 
 def ended(data: bytes, magic: bytes = b"PAR1") -> bytes:

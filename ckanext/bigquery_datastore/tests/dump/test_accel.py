@@ -23,7 +23,7 @@ from werkzeug import Request, Response
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from ckanext.bigquery_datastore.dump.accel import accel_headers, accel_path
-from ckanext.bigquery_datastore.dump.ranges import ByteRange, parse_range, range_applies
+from ckanext.bigquery_datastore.dump.stream.ranges import ByteRange, parse_range, range_applies
 from ckanext.bigquery_datastore.tests.conftest import STACK
 from ckanext.bigquery_datastore.tests.dump.upstream import Answer, Upstream
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from ckanext.bigquery_datastore.dump.download import BUFFER, Pipe
+from ckanext.bigquery_datastore.dump.stream.download import BUFFER, Pipe
 from ckanext.bigquery_datastore.errors import OutsideError
 
 

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ckanext.bigquery_datastore.dump import parquet, parquet_groups, thrift
+from ckanext.bigquery_datastore.dump import parquet
+from ckanext.bigquery_datastore.dump.parquet import groups, thrift
 from ckanext.bigquery_datastore.errors import FooterError
 from ckanext.bigquery_datastore.tests.dump import parquet_files as files
 from ckanext.bigquery_datastore.tests.dump.parquet_files import FLAT, WRITERS, Settings
@@ -24,7 +25,7 @@ class Counting:
     """The pattern of known chunks, which counts what it did and did not know."""
 
     def __init__(self) -> None:
-        self.pattern = parquet_groups._known_chunk()
+        self.pattern = groups._known_chunk()
         self.known = self.unknown = 0
 
     def match(self, data: bytes, pos: int) -> re.Match[bytes] | None:
@@ -38,7 +39,7 @@ def moved(footer: bytes, at: int, end: int) -> tuple[int, int, bytes] | str:
     """What becomes of the row groups, or why nothing does."""
     out = BytesIO()
     try:
-        return *parquet_groups.move_groups(footer, at, BASE, end, out), out.getvalue()
+        return *groups.move_groups(footer, at, BASE, end, out), out.getvalue()
     except FooterError as err:
         return str(err)
     except IndexError:
@@ -50,7 +51,7 @@ def moved_both_ways(
 ) -> tuple[object, object]:
     short = moved(footer, at, end)
     with monkeypatch.context() as patch:
-        patch.setattr(parquet_groups, "_known_chunk", lambda: NOTHING)
+        patch.setattr(groups, "_known_chunk", lambda: NOTHING)
         return short, moved(footer, at, end)
 
 
@@ -87,7 +88,7 @@ def test_the_flat_columns_of_a_writer_go_the_short_way(
     monkeypatch: pytest.MonkeyPatch, writer: str
 ) -> None:
     counting = Counting()
-    monkeypatch.setattr(parquet_groups, "_known_chunk", lambda: counting)
+    monkeypatch.setattr(groups, "_known_chunk", lambda: counting)
     can = WRITERS[writer]
     types = {name: type_ for name, type_ in FLAT.items() if name in can.types and name != "string"}
     rows = files.table(types, 50, 1, 0.0)
@@ -291,7 +292,7 @@ def test_a_chunk_that_is_nearly_known_is_given_up_in_bounded_time() -> None:
         + b"\x15\x00\x16\x00\x16\x00\x16\x00\x26\x00\x26\x00"
         + b"\x1c" + statistics + b"\x19" + encodings + b"\x3c" + sizes + b"\x00"
     )  # fmt: skip
-    match = parquet_groups._known_chunk().match
+    match = groups._known_chunk().match
     assert match(known + b"\x00")
 
     def seconds(data: bytes) -> float:

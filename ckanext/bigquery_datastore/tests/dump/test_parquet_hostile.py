@@ -16,8 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ckanext.bigquery_datastore.dump import parquet, thrift
-from ckanext.bigquery_datastore.dump.parquet import Shard
+from ckanext.bigquery_datastore.dump import parquet
+from ckanext.bigquery_datastore.dump.parquet import Shard, thrift
 from ckanext.bigquery_datastore.errors import FooterError
 from ckanext.bigquery_datastore.tests.dump import parquet_files as files
 from ckanext.bigquery_datastore.tests.dump.parquet_files import WRITERS, Settings

@@ -15,7 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ckanext.bigquery_datastore.dump import parquet, parquet_schema, thrift
+from ckanext.bigquery_datastore.dump import parquet
+from ckanext.bigquery_datastore.dump.parquet import schema as schemas
+from ckanext.bigquery_datastore.dump.parquet import thrift
 from ckanext.bigquery_datastore.errors import FooterError
 from ckanext.bigquery_datastore.tests.dump import parquet_files as files
 from ckanext.bigquery_datastore.tests.dump.parquet_files import UTC, WRITERS, Settings
@@ -177,12 +179,12 @@ def test_what_a_column_says_beside_its_type_is_kept() -> None:
     root = {4: (thrift.BINARY, b"\x01s"), 5: (thrift.I32, b"\x02")}
     schema = b"\x2c" + thrift.put_struct(root) + thrift.put_struct(element)
     in_utc = element | {10: (thrift.STRUCT, bytes.fromhex("8c 11 1c 1c 00 00 00 00"))}
-    assert parquet_schema.mark(schema, ["at"], []) == (
+    assert schemas.mark(schema, ["at"], []) == (
         b"\x2c"
         + thrift.put_struct(root)
         + thrift.put_struct(in_utc | {6: (thrift.I32, thrift.put_integer(9))})
     )
-    assert parquet_schema.mark(schema, [], []) == schema
+    assert schemas.mark(schema, [], []) == schema
 
 
 def test_arrows_own_schema_is_left_out_where_it_would_hide_what_was_said() -> None:
@@ -200,8 +202,8 @@ def test_the_first_column_that_differs_is_named() -> None:
         return parquet._read_head(files.shard(data).footer).schema
 
     first = schema(a=pa.int64(), b=pa.string(), c=pa.date32())
-    assert parquet_schema.first_difference(first, schema(a=pa.int64(), b=pa.binary())) == "schema"
+    assert schemas.first_difference(first, schema(a=pa.int64(), b=pa.binary())) == "schema"
     other = schema(a=pa.int64(), b=pa.binary(), c=pa.date32())
-    assert parquet_schema.first_difference(first, other) == "b"
+    assert schemas.first_difference(first, other) == "b"
     other = schema(a=pa.int64(), b=pa.string(), d=pa.date32())
-    assert parquet_schema.first_difference(first, other) == "c"
+    assert schemas.first_difference(first, other) == "c"

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ckanext.bigquery_datastore.dump.ranges import ByteRange, parse_range, range_applies
+from ckanext.bigquery_datastore.dump.stream.ranges import ByteRange, parse_range, range_applies
 
 WHOLE = {"Accept-Ranges": "bytes", "Content-Length": "1000"}
 

@@ -15,7 +15,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-from ckanext.bigquery_datastore.dump.download import OPEN_AHEAD
 from ckanext.bigquery_datastore.dump.stream import (
     ByteRange,
     Inline,
@@ -25,6 +24,7 @@ from ckanext.bigquery_datastore.dump.stream import (
     Stream,
     open_stream,
 )
+from ckanext.bigquery_datastore.dump.stream.download import OPEN_AHEAD
 from ckanext.bigquery_datastore.errors import NotReachable, OutsideError, PermissionMissing
 from ckanext.bigquery_datastore.tests.dump.upstream import Answer, Upstream
 

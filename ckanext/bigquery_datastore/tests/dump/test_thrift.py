@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ckanext.bigquery_datastore.dump import thrift
+from ckanext.bigquery_datastore.dump.parquet import thrift
 from ckanext.bigquery_datastore.errors import FooterError
 
 

@@ -18,7 +18,7 @@ from enum import Enum, auto
 from functools import cache
 from typing import BinaryIO
 
-from ckanext.bigquery_datastore.dump import thrift
+from ckanext.bigquery_datastore.dump.parquet import thrift
 from ckanext.bigquery_datastore.errors import FooterError
 
 

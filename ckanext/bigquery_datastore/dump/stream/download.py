@@ -14,8 +14,8 @@ import anyio
 import httpx
 from anyio.abc import TaskGroup
 
-from ckanext.bigquery_datastore.dump.fetch import Fetch, Patience, not_now
-from ckanext.bigquery_datastore.dump.parts import Inline, Piece
+from ckanext.bigquery_datastore.dump.stream.fetch import Fetch, Patience, not_now
+from ckanext.bigquery_datastore.dump.stream.parts import Inline, Piece
 from ckanext.bigquery_datastore.errors import OutsideError
 
 log = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from io import BytesIO
 from itertools import zip_longest
 
-from ckanext.bigquery_datastore.dump import thrift
+from ckanext.bigquery_datastore.dump.parquet import thrift
 from ckanext.bigquery_datastore.errors import FooterError
 
 # SchemaElement

@@ -15,11 +15,18 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 
-from ckanext.bigquery_datastore.dump.download import Download
-from ckanext.bigquery_datastore.dump.fetch import Patience
-from ckanext.bigquery_datastore.dump.loop import shared_loop
-from ckanext.bigquery_datastore.dump.parts import Inline, Part, Piece, Source, cut, total_size
-from ckanext.bigquery_datastore.dump.ranges import ByteRange
+from ckanext.bigquery_datastore.dump.stream.download import Download
+from ckanext.bigquery_datastore.dump.stream.fetch import Patience
+from ckanext.bigquery_datastore.dump.stream.loop import shared_loop
+from ckanext.bigquery_datastore.dump.stream.parts import (
+    Inline,
+    Part,
+    Piece,
+    Source,
+    cut,
+    total_size,
+)
+from ckanext.bigquery_datastore.dump.stream.ranges import ByteRange
 from ckanext.bigquery_datastore.errors import OutsideError
 
 __all__ = ["ByteRange", "Inline", "Part", "Patience", "Source", "Stream", "open_stream"]

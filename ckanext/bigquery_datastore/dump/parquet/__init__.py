@@ -19,7 +19,7 @@ hold all of it as objects. Seconds for the 100,000 column chunks of 1,000 shards
     thrift, in Python              9.3  only to read
 
 What makes it fast is that nothing is built: the bytes between the offsets are copied as they are
-(see ``parquet_groups``). A chunk in a shape that is not common takes six times as long.
+(see ``groups``). A chunk in a shape that is not common takes six times as long.
 
 Source of the fields: https://github.com/apache/parquet-format/blob/master/src/main/thrift/parquet.thrift
 """
@@ -32,8 +32,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import BytesIO
 
-from ckanext.bigquery_datastore.dump import parquet_schema, thrift
-from ckanext.bigquery_datastore.dump.parquet_groups import EXTENSION, move_groups
+from ckanext.bigquery_datastore.dump.parquet import schema as schemas
+from ckanext.bigquery_datastore.dump.parquet import thrift
+from ckanext.bigquery_datastore.dump.parquet.groups import EXTENSION, move_groups
 from ckanext.bigquery_datastore.errors import FooterError
 
 # Enough for a shard of some 400 column chunks; a larger footer takes a second request.
@@ -97,7 +98,7 @@ def merge(
     The schema, the column orders and the writer's name are those of the first shard, and so is
     the key/value metadata where shards differ; the keys in which they do are named under
     ``CONFLICTS``. ``metadata`` is added, and wins. ``utc_columns`` and ``json_columns`` (dotted
-    paths in the table, see ``parquet_schema.mark``) are marked as timestamps in UTC and as JSON.
+    paths in the table, see ``schemas.mark``) are marked as timestamps in UTC and as JSON.
     Where any of these is given, Arrow's own copy of the schema, which would hide it from pyarrow
     and Polars, is left out.
 
@@ -108,7 +109,7 @@ def merge(
         raise FooterError("There is no shard to merge.")
     heads = _read_heads(shards)
     with _refusing("The shards' schema"):
-        schema = parquet_schema.mark(heads[0].schema, utc_columns, json_columns)
+        schema = schemas.mark(heads[0].schema, utc_columns, json_columns)
     out = BytesIO()
     _put_head(out, schema, heads)
     rest = _move_all_groups(shards, heads, out)
@@ -140,7 +141,7 @@ def _read_heads(shards: Sequence[Shard]) -> list[_Head]:
             if shard.size < len(_MAGIC) + len(shard.footer):
                 raise FooterError("it is smaller than its own footer")
             if heads and head.schema != heads[0].schema:
-                name = parquet_schema.first_difference(heads[0].schema, head.schema)
+                name = schemas.first_difference(heads[0].schema, head.schema)
                 raise FooterError(f"its schema is not that of shard 0, from the column {name!r} on")
         heads.append(head)
     return heads

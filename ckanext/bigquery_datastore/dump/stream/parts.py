@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ckanext.bigquery_datastore.dump.ranges import ByteRange
+from ckanext.bigquery_datastore.dump.stream.ranges import ByteRange
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import anyio
 import httpx
 
-from ckanext.bigquery_datastore.dump.parts import Piece
+from ckanext.bigquery_datastore.dump.stream.parts import Piece
 from ckanext.bigquery_datastore.errors import NotReachable, OutsideError, PermissionMissing
 
 log = logging.getLogger(__name__)
