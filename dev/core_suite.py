@@ -41,6 +41,8 @@ def options(version: Version, is_postgresql: bool) -> dict[str, str]:
         "ckan.plugins": "bigquery_datastore datastore",
         # These tests read a download from the answer itself.
         "ckanext.bigquery_datastore.delivery": "stream",
+        # Core names a file by its resource.
+        "ckanext.bigquery_datastore.filename_template": "{resource_id}",
     }
 
 

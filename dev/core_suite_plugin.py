@@ -76,11 +76,13 @@ class Mirror:
     def __init__(self, engine: Any) -> None:
         self.engine = engine
         self.is_busy = False
+        self.copied: dict[str, str | None] = {}
 
     def __call__(
         self, _connection: Any, _cursor: Any, statement: str, parameters: Any, *_rest: Any
     ) -> None:
-        if self.is_busy or not statement.lstrip().lower().startswith("select"):
+        looks = statement.lstrip().lower().startswith(("select", "analyze"))
+        if self.is_busy or not looks:
             return
         values = parameters.values() if isinstance(parameters, dict) else ()
         names = set(re.findall(r'"([^"]+)"', statement)) | {v for v in values if isinstance(v, str)}
@@ -100,15 +102,18 @@ class Mirror:
         from ckanext.bigquery_datastore.backend.schema import get_table, resolve
         from ckanext.bigquery_datastore.backend.search import build
 
+        table = get_table(clients.bigquery_ro(), resolve(name) or "")
+        id, state = (table.id, table.etag) if table else (name, None)
+        if id in self.copied and self.copied[id] == state:
+            return  # a session of the test may be reading it
+        self.copied[id] = state
         with self.engine.begin() as connection:
             is_there = "SELECT 1 FROM pg_{0}s WHERE {0}name = :id AND {0}name !~ '^(_|pg_)'"
             kinds = "SELECT 1 FROM pg_type WHERE typname = 'nested'"
             if not connection.execute(sa.text(kinds)).first():
                 connection.execute(sa.text("CREATE TYPE nested AS (json json, extra text)"))
-            table = get_table(clients.bigquery_ro(), resolve(name) or "")
             for alias in table.aliases if table else ():
                 connection.execute(sa.text(f"DROP VIEW IF EXISTS {identifier(alias)} CASCADE"))
-            id = table.id if table else name
             for kind in ("VIEW", "TABLE"):
                 if connection.execute(sa.text(is_there.format(kind.lower())), {"id": id}).first():
                     connection.execute(sa.text(f"DROP {kind} {identifier(id)} CASCADE"))

@@ -11,12 +11,21 @@ from ckan.plugins import toolkit as tk
 IS_2_11 = not tk.check_ckan_version(min_version="2.12.0a0")
 
 
-def add_search_extras(result: dict[str, Any]) -> None:
+def ms_in_timestamp() -> bool:
+    """Whether timestamps are written with milliseconds: an option of 2.12, never in 2.11."""
+    return not IS_2_11 and tk.asbool(tk.config.get("ckan.datastore.ms_in_timestamp", True))
+
+
+def add_search_extras(result: dict[str, Any], is_whole_table: bool) -> None:
     """Put into the result of a search what the running version adds to it."""
     if not IS_2_11:
         return
     if "total" in result:
-        result.setdefault("total_was_estimated", False)
+        # Our total is exact. Who asks for an estimate is told that it is one, as core would.
+        threshold = result.get("total_estimation_threshold")
+        result["total_was_estimated"] = (
+            threshold is not None and is_whole_table and result["total"] >= int(threshold)
+        )
     result["_links"] = _links(int(result.get("limit") or 0), int(result.get("offset") or 0))
 
 

@@ -21,7 +21,7 @@ from typing import Any
 from ckan import model
 from ckan.plugins import toolkit as tk
 
-from ckanext.bigquery_datastore import backend, clients, config
+from ckanext.bigquery_datastore import backend, clients, compat, config
 from ckanext.bigquery_datastore.backend import schema, search, sql_results
 from ckanext.bigquery_datastore.backend.sql_select import select_of
 from ckanext.bigquery_datastore.dump import export, pages, sign
@@ -158,7 +158,9 @@ def engine() -> Engine:
 
 def page(plan: DumpPlan) -> Iterator[bytes]:
     """The file of a plan whose rows fit into one page, written at once."""
-    return pages.page(clients.bigquery_ro(), plan, config.maximum_bytes_billed())
+    return pages.page(
+        clients.bigquery_ro(), plan, config.maximum_bytes_billed(), config.wait_seconds()
+    )
 
 
 def store_rw() -> Store:
@@ -178,7 +180,7 @@ def _revision(table: schema.Table) -> tuple[str, dt.datetime]:
 
 
 def _milliseconds() -> bool:
-    return tk.asbool(tk.config.get("ckan.datastore.ms_in_timestamp", True))
+    return compat.ms_in_timestamp()
 
 
 def _fits_page(limit: int | None) -> bool:

@@ -374,7 +374,7 @@ def _answer(
         page = searching.next_page(select, found, int(data_dict.get("limit") or 0))
         if page is not None:
             data_dict["next_page"] = page
-    compat.add_search_extras(data_dict)
+    compat.add_search_extras(data_dict, select.is_whole_table)
     return data_dict
 
 

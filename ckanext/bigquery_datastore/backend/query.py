@@ -18,6 +18,7 @@ from typing import Any
 import requests
 from google.api_core import exceptions as gexc
 from google.cloud import bigquery
+from google.cloud.bigquery.table import Row, RowIterator
 
 from ckanext.bigquery_datastore import clients, config
 from ckanext.bigquery_datastore.backend.search import Parameter
@@ -39,8 +40,8 @@ _PASSING_REASONS = {
     "tableUnavailable",
 }
 
-Row = bigquery.table.Row
-RowIterator = bigquery.table.RowIterator
+# Tries again are ours to decide: the library would run a failed job anew (under another id).
+_NO_JOB_RETRY: dict[str, Any] = {"job_retry": None}
 
 
 class TookTooLong(BigQueryDatastoreError):
@@ -112,7 +113,7 @@ def iterate(
                 api_timeout=clients.CALL_SECONDS + seconds,
                 wait_timeout=seconds,
                 retry=clients.budget(seconds)["retry"],
-                job_retry=None,
+                **_NO_JOB_RETRY,
             )
         except (concurrent.futures.TimeoutError, gexc.GatewayTimeout, requests.Timeout) as err:
             raise TookTooLong("Search took too long") from err
@@ -158,18 +159,18 @@ def _one_job(
     expected = (gexc.GoogleAPICallError,)
     with clients.told("a change of data", *expected):
         try:
-            job = client.query(
+            job: Any = client.query(
                 sql,
                 job_id=job_id,
                 job_config=job_config(parameters, left),
-                job_retry=None,
+                **_NO_JOB_RETRY,
                 **clients.budget(),
             )
         except gexc.Conflict:
             # Our own first request arrived, its answer did not.
             job = client.get_job(job_id, location=client.location, **clients.budget())
         try:
-            job.result(timeout=left, retry=clients.budget(left)["retry"], job_retry=None)
+            job.result(timeout=left, retry=clients.budget(left)["retry"], **_NO_JOB_RETRY)
         except (concurrent.futures.TimeoutError, requests.Timeout) as err:
             if not _cancelled(client, job):
                 return int(job.num_dml_affected_rows or 0)
@@ -200,7 +201,7 @@ def dry_run(
             return client.query(
                 sql,
                 job_config=job_config(parameters, READ_SECONDS, dry_run=True),
-                job_retry=None,
+                **_NO_JOB_RETRY,
                 **clients.budget(),
             )
         except (gexc.BadRequest, gexc.NotFound) as err:

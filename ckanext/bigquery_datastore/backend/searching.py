@@ -287,5 +287,4 @@ def field_of(column: Column, json_name: str = "nested") -> dict[str, Any]:
 
 
 def formatted(records_format: str, columns: tuple[Column, ...], rows: list[tuple[Any, ...]]) -> Any:
-    milliseconds = tk.asbool(tk.config.get("ckan.datastore.ms_in_timestamp", True))
-    return results.FORMATS[records_format](columns, rows, milliseconds)
+    return results.FORMATS[records_format](columns, rows, compat.ms_in_timestamp())

@@ -161,7 +161,7 @@ def _syntax_error(err: SqlglotError) -> str:
     return f'syntax error at or near "{near}"' if near else "syntax error"
 
 
-def _fold_case(query: exp.Expression) -> None:
+def _fold_case(query: exp.Expr) -> None:
     for identifier in query.find_all(exp.Identifier):
         if not identifier.args.get("quoted"):
             identifier.set("this", identifier.this.lower())
@@ -170,7 +170,7 @@ def _fold_case(query: exp.Expression) -> None:
 # --- checks ------------------------------------------------------------------------------------
 
 
-def _check_nodes(query: exp.Expression) -> None:
+def _check_nodes(query: exp.Expr) -> None:
     for node in query.walk():
         name = type(node).__name__
         if isinstance(node, exp.Func) and name not in NODES:
@@ -194,7 +194,7 @@ def _check_nodes(query: exp.Expression) -> None:
             raise Invalid({"query": ["Invalid query AST element: Star"]})
 
 
-def _check_functions(query: exp.Expression) -> None:
+def _check_functions(query: exp.Expr) -> None:
     for node in query.find_all(exp.Func):
         name = type(node).__name__
         if name in NODES or name in FUNCTIONS:
@@ -207,7 +207,7 @@ def _check_functions(query: exp.Expression) -> None:
         raise NotAllowed(f"Not authorized to call function {called}")
 
 
-def _table_names(query: exp.Expression) -> list[str]:
+def _table_names(query: exp.Expr) -> list[str]:
     """The names of tables in a query, in order, those of its own WITH left out."""
     names: dict[str, None] = {}
     for table in query.find_all(exp.Table):
@@ -231,7 +231,7 @@ def _is_own(table: exp.Table) -> bool:
     """Whether a name is that of a WITH around it, which it then means."""
     if table.db:
         return False
-    node: exp.Expression | None = table
+    node: exp.Expr | None = table
     while node is not None:
         with_ = node.args.get("with_") or node.args.get("with")
         if isinstance(with_, exp.With) and any(
@@ -243,9 +243,9 @@ def _is_own(table: exp.Table) -> bool:
     return False
 
 
-def _inside_or_before(cte: exp.Expression, table: exp.Expression) -> bool:
+def _inside_or_before(cte: exp.Expr, table: exp.Expr) -> bool:
     """Whether the table stands in this part of the WITH, or in one that comes before it."""
-    place: exp.Expression | None = table
+    place: exp.Expr | None = table
     while place is not None and not isinstance(place, exp.CTE):
         place = place.parent
     while place is not None:
@@ -259,7 +259,7 @@ def _inside_or_before(cte: exp.Expression, table: exp.Expression) -> bool:
 # --- rewriting ---------------------------------------------------------------------------------
 
 
-def _qualify(query: exp.Expression, tables: dict[str, Table]) -> None:
+def _qualify(query: exp.Expr, tables: dict[str, Table]) -> None:
     """Put full names in the place of tables, and BigQuery's names in that of columns."""
     stored = {
         column.name: column.stored
@@ -310,7 +310,7 @@ def _name_outputs(query: exp.Query) -> None:
     select.set("expressions", named)
 
 
-def _output_name(item: exp.Expression) -> str:
+def _output_name(item: exp.Expr) -> str:
     if isinstance(item, exp.Window):
         return _output_name(item.this)
     if isinstance(item, (exp.Cast, exp.Paren)):

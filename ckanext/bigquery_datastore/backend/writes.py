@@ -288,7 +288,7 @@ def _written(client: bigquery.Client, table: Table, batch: Batch) -> list[dict[s
             f"ON {_on(source, batch.key)} ORDER BY {source.number('s.r')}",
             source.parameters,
         )
-    return [as_record(columns, row) for row in rows]
+    return [as_record(columns, row.values()) for row in rows]
 
 
 def as_record(columns: Sequence[Column], row: Sequence[Any]) -> dict[str, Any]:
