@@ -111,6 +111,7 @@ def status(plan: DumpPlan, state: downloads.Ready | downloads.Running) -> Respon
             "url": _url(),
             "bytes": None if plan.format.rewrite else state.size,
             "rows": state.rows,
+            "ordered": state.ordered,
         }
     else:
         found = {
@@ -131,13 +132,19 @@ def failed(err: BigQueryDatastoreError) -> Response:
         )
     else:
         response = _text(str(err), err.status)
-    if isinstance(err, OutsideError):
-        response.headers["Retry-After"] = str(err.retry_after)
-    return _unshared(response)
+    return _unshared(_to_be_tried_again(response, err))
 
 
 def failed_status(err: BigQueryDatastoreError) -> Response:
-    return _unshared(_json({"state": "failed", "message": str(err)}, err.status))
+    response = _json({"state": "failed", "message": str(err)}, err.status)
+    return _unshared(_to_be_tried_again(response, err))
+
+
+def _to_be_tried_again(response: Response, err: BigQueryDatastoreError) -> Response:
+    """With the time to do so, where the fault is not the visitor's."""
+    if response.status_code >= 500:
+        response.headers["Retry-After"] = str(getattr(err, "retry_after", OutsideError.retry_after))
+    return response
 
 
 def _count(plan: DumpPlan, size: int, *, cached: bool) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterator
+from concurrent import futures
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, TypeVar
@@ -120,6 +121,8 @@ def told(doing: str, *answers: type[gexc.GoogleAPICallError]) -> Iterator[None]:
         requests.ConnectionError,
         requests.Timeout,
         requests.exceptions.ChunkedEncodingError,
+        TimeoutError,
+        futures.TimeoutError,
     ) as err:
         raise NotReachable(f"Google does not answer {doing}. Try again in a moment.") from err
     except gexc.NotFound as err:

@@ -16,7 +16,7 @@ from ckanext.bigquery_datastore import clients, config
 from ckanext.bigquery_datastore.dump import sweep
 from ckanext.bigquery_datastore.dump.storage import Store, StoredObject
 from ckanext.bigquery_datastore.errors import OutsideError
-from ckanext.bigquery_datastore.recent import FILES, TABLES
+from ckanext.bigquery_datastore.recent import FILES
 
 log = logging.getLogger(__name__)
 
@@ -30,13 +30,13 @@ QUERY = "sql-"
 def purge(resource_ids: Iterable[str]) -> None:
     """Delete the exports of these resources, and those of queries: they may hold the same rows."""
     until = time.monotonic() + PURGE_SECONDS
-    for name in (*resource_ids, QUERY):
-        TABLES.forget(name)
-        FILES.forget_under(f"{sweep.ROOT}{name}")
+    prefixes = [f"{sweep.ROOT}{name}" for name in (*(f"{id}/" for id in resource_ids), QUERY)]
+    for prefix in prefixes:
+        FILES.forget_under(prefix)
         try:
-            sweep.purge(_store(), name, until)
+            sweep.purge(_store(), prefix, until)
         except OutsideError as err:
-            log.warning("Exports of %s are left for `ckan bigquery sweep`: %s", name, err)
+            log.warning("%s* is left for `ckan bigquery sweep`: %s", prefix, err)
 
 
 def purge_orphans(tables: Iterable[str]) -> int:

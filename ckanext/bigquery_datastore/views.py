@@ -15,12 +15,12 @@ from ckan import model
 from ckan.lib.navl.dictization_functions import validate
 from ckan.plugins import toolkit as tk
 from ckan.types import Context, Schema
-from ckanext.datastore.backend import DatastoreBackend
 from ckanext.datastore.blueprint import dump as core_dump
 from flask import Blueprint, Response
 from flask.blueprints import BlueprintSetupState
 
 from ckanext.bigquery_datastore import answers, config, downloads
+from ckanext.bigquery_datastore.backend.schema import resolve
 from ckanext.bigquery_datastore.dump.plan import DumpPlan
 from ckanext.bigquery_datastore.errors import BadRequest, BigQueryDatastoreError
 from ckanext.bigquery_datastore.logic.schema import dump_schema, dump_sql_schema
@@ -115,10 +115,8 @@ def _validated(schema: Schema) -> dict[str, Any]:
 def _readable(resource_id: str) -> str:
     """The resource's real id; 404 for who may not read it, before any of its data is looked at."""
     if model.Resource.get(resource_id) is None:
-        exists, real_id = DatastoreBackend.get_active_backend().resource_id_from_alias(resource_id)
-        if not exists:
-            tk.abort(404, tk._("DataStore resource not found"))
-        resource_id = real_id or resource_id
+        # Not by the backend's own method: its errors are those of CKAN's actions.
+        resource_id = resolve(resource_id) or tk.abort(404, tk._("DataStore resource not found"))
     try:
         tk.check_access("datastore_search", {}, {"resource_id": resource_id})
     except (tk.NotAuthorized, tk.ObjectNotFound):

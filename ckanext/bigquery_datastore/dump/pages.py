@@ -14,10 +14,13 @@ from ckanext.bigquery_datastore.dump.plan import DumpPlan
 
 
 def page(
-    client: bigquery.Client, plan: DumpPlan, maximum_bytes_billed: int | None
+    client: bigquery.Client, plan: DumpPlan, maximum_bytes_billed: int | None, seconds: float
 ) -> Iterator[bytes]:
-    """The bytes that an export of the same plan would give."""
-    rows = _rows(client, plan, maximum_bytes_billed)
+    """The bytes that an export of the same plan would give.
+
+    :raises NotReachable: not within so many seconds
+    """
+    rows = _rows(client, plan, maximum_bytes_billed, seconds)
     if plan.format.rewrite:
         yield from plan.rewritten(_lines(rows, plan.select.aliases))
     else:
@@ -33,7 +36,7 @@ def _lines(rows: Iterable[Sequence[str | None]], names: Sequence[str]) -> Iterat
 
 
 def _rows(
-    client: bigquery.Client, plan: DumpPlan, maximum_bytes_billed: int | None
+    client: bigquery.Client, plan: DumpPlan, maximum_bytes_billed: int | None, seconds: float
 ) -> Iterator[tuple[str | None, ...]]:
     job_config = bigquery.QueryJobConfig(query_parameters=parameter_list(plan.parameters))
     if maximum_bytes_billed:
@@ -43,7 +46,7 @@ def _rows(
             plan.select_sql(),
             job_config=job_config,
             api_timeout=clients.CALL_SECONDS,
-            wait_timeout=60,
+            wait_timeout=seconds,
             retry=clients.budget()["retry"],
         )
         for row in found:

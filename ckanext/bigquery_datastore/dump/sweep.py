@@ -48,12 +48,9 @@ def sweep(store: Store, prefix: str, url_lifetime: dt.timedelta, until: float = 
     return store.delete(superfluous(store.list(prefix), now, url_lifetime), until)
 
 
-def purge(store: Store, name: str, until: float = math.inf) -> int:
-    """Delete every export of a resource, whoever may still hold a URL; how many objects.
-
-    :param name: the resource's id, or how the names of several begin
-    """
-    return store.delete(store.list(f"{ROOT}{name}"), until)
+def purge(store: Store, prefix: str, until: float = math.inf) -> int:
+    """Delete every object under the prefix, whoever may still hold a URL; how many."""
+    return store.delete(store.list(prefix), until)
 
 
 def superfluous(

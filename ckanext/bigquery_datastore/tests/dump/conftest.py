@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 
 import pytest
+from google.cloud import bigquery
 
 from ckanext.bigquery_datastore.tests.dump.emulated import OwnEmulator
 
@@ -25,3 +27,29 @@ def own_emulator(
         monkeypatch.setenv(name, address)
     yield _own_emulator
     _own_emulator.admin("POST", "reset")
+
+
+@pytest.fixture
+def own_site(own_emulator: OwnEmulator, with_plugins: None) -> Iterator[OwnEmulator]:
+    """CKAN as in any other test, but its Google is the tests' own emulator."""
+    from google.api_core.exceptions import Conflict
+
+    from ckanext.bigquery_datastore import clients, config, downloads
+    from ckanext.bigquery_datastore.tests.dump.exporting import Place
+
+    def anew() -> None:
+        clients.forget()
+        downloads.TABLES.clear()
+        downloads.FILES.clear()
+
+    anew()
+    place = Place(config.dataset(), config.export_bucket())
+    dataset = bigquery.Dataset(f"{config.project()}.{place.dataset}")
+    dataset.location = config.location()
+    place.bigquery.create_dataset(dataset, exists_ok=True)
+    with contextlib.suppress(Conflict):
+        place.storage.create_bucket(place.bucket, location=config.location())
+    own_emulator.forget_requests()
+    yield own_emulator
+    own_emulator.mend()
+    anew()

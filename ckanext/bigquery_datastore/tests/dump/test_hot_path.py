@@ -1,0 +1,184 @@
+"""What one download asks of Google, what a thousand ask, and what happens where it is silent."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from ckan.plugins import toolkit as tk
+from ckan.tests import factories, helpers
+
+from ckanext.bigquery_datastore import clients, config, downloads
+from ckanext.bigquery_datastore.tests.dump.exporting import Place
+
+pytestmark = pytest.mark.usefixtures("non_clean_db", "own_site", "with_plugins")
+
+ROWS = [{"name": "one", "size": 1}]
+
+
+@pytest.fixture
+def resource(own_site) -> dict[str, Any]:
+    """A resource whose csv is there already, and a process that has heard nothing yet."""
+    found = factories.Resource()
+    place = Place(config.dataset(), config.export_bucket())
+    place.fill(found["id"], ROWS, name="STRING", size="INT64")
+    return found
+
+
+def visit(flask_app, resource, query="", **headers) -> Any:
+    return flask_app.test_client().get(f"/datastore/dump/{resource['id']}{query}", headers=headers)
+
+
+def warm(app, resource) -> None:
+    assert visit(app.flask_app, resource).status_code == 302
+    forget()
+
+
+def forget() -> None:
+    downloads.TABLES.clear()
+    downloads.FILES.clear()
+
+
+def asked(own_site, resource) -> dict[str, int]:
+    """Requests by service."""
+    return {
+        "tables.get": own_site.seen(service="bigquery", path=f"/tables/{resource['id']}")["count"],
+        "storage": own_site.seen(service="storage")["count"],
+    }
+
+
+# --- how often Google is asked
+
+
+def test_a_thousand_clicks_on_one_file_ask_once_for_the_table_and_once_for_the_file(
+    app, own_site, resource, monkeypatch
+):
+    monkeypatch.setattr(config, "metadata_ttl_seconds", lambda: 3600)
+    warm(app, resource)
+    own_site.forget_requests()
+    with ThreadPoolExecutor(20) as threads:
+        codes = set(threads.map(lambda _: visit(app.flask_app, resource).status_code, range(1000)))
+    assert codes == {302}
+    assert asked(own_site, resource) == {"tables.get": 1, "storage": 1}
+
+
+def test_after_the_time_to_live_google_is_asked_once_more(app, own_site, resource, monkeypatch):
+    monkeypatch.setattr(config, "metadata_ttl_seconds", lambda: 1)
+    warm(app, resource)
+    own_site.forget_requests()
+    visit(app.flask_app, resource)
+    visit(app.flask_app, resource)
+    assert asked(own_site, resource) == {"tables.get": 1, "storage": 1}
+    time.sleep(1.1)
+    visit(app.flask_app, resource)
+    assert asked(own_site, resource) == {"tables.get": 2, "storage": 2}
+
+
+def test_a_cold_process_asks_for_table_and_file_side_by_side(app, own_site, resource):
+    warm(app, resource)
+    own_site.fault(service="bigquery", path=f"/tables/{resource['id']}", delay=1.0, times=0)
+    own_site.fault(service="storage", delay=1.0, times=0)
+    begun = time.monotonic()
+    assert visit(app.flask_app, resource).status_code == 302
+    assert 1.0 <= time.monotonic() - begun < 1.9
+
+
+def test_a_few_rows_do_not_ask_for_files_at_all(app, own_site, resource):
+    own_site.forget_requests()
+    assert visit(app.flask_app, resource, "?limit=1").status_code == 200
+    assert asked(own_site, resource) == {"tables.get": 1, "storage": 0}
+
+
+def test_what_this_process_writes_is_in_its_next_download(app, own_site):
+    found = factories.Resource()
+    helpers.call_action(
+        "datastore_create",
+        resource_id=found["id"],
+        force=True,
+        fields=[{"id": "name", "type": "text"}],
+        records=[{"name": "one"}],
+    )
+    first = visit(app.flask_app, found, "?limit=9").data
+    helpers.call_action(
+        "datastore_upsert",
+        resource_id=found["id"],
+        force=True,
+        method="insert",
+        records=[{"name": "two"}],
+    )
+    etag = visit(app.flask_app, found).headers["ETag"]
+    helpers.call_action(
+        "datastore_upsert",
+        resource_id=found["id"],
+        force=True,
+        method="insert",
+        records=[{"name": "three"}],
+    )
+    answer = visit(app.flask_app, found, **{"If-None-Match": etag})
+    assert first == b"_id,name\r\n1,one\n"
+    assert answer.status_code == 302
+    assert visit(app.flask_app, found, "?limit=9").data == b"_id,name\r\n1,one\n2,two\n3,three\n"
+
+
+# --- where Google is silent
+
+
+@pytest.fixture
+def silence() -> Iterator[str]:
+    """A server that takes connections and says nothing."""
+    with socket.create_server(("127.0.0.1", 0), backlog=128) as server:
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+
+
+@pytest.fixture
+def silent_bigquery(own_site, silence, monkeypatch) -> None:
+    monkeypatch.setenv("BIGQUERY_EMULATOR_HOST", silence)
+    monkeypatch.setattr(clients, "CALL_SECONDS", 2.0)
+    clients.forget()
+    forget()
+
+
+@pytest.mark.parametrize("suffix", ["", "/status", "?limit=1", "?format=json"])
+def test_a_silent_bigquery_is_503_in_seconds(app, resource, silent_bigquery, suffix):
+    begun = time.monotonic()
+    answer = visit(app.flask_app, resource, suffix)
+    assert answer.status_code == 503
+    assert int(answer.headers["Retry-After"]) > 0
+    assert time.monotonic() - begun < clients.CALL_SECONDS + 6
+
+
+def test_a_silent_bigquery_is_503_also_for_the_name_of_an_alias(app, silent_bigquery):
+    answer = app.flask_app.test_client().get("/datastore/dump/some_alias")
+    assert (answer.status_code, "Google does not answer" in answer.text) == (503, True)
+
+
+def test_a_silent_bigquery_is_an_error_of_an_action_in_seconds(resource, silent_bigquery):
+    begun = time.monotonic()
+    for action, params in {
+        "datastore_search": {},
+        "datastore_upsert": {"force": True, "records": [{"name": "x"}], "method": "insert"},
+    }.items():
+        with pytest.raises(tk.ValidationError, match="Google does not answer"):
+            helpers.call_action(action, resource_id=resource["id"], **params)
+    assert time.monotonic() - begun < 2 * (8 + 6)
+
+
+def test_a_crowd_at_a_silent_bigquery_waits_as_long_as_one_visitor(app, resource, silent_bigquery):
+    begun = time.monotonic()
+    with ThreadPoolExecutor(20) as threads:
+        codes = set(threads.map(lambda _: visit(app.flask_app, resource).status_code, range(20)))
+    assert codes == {503}
+    assert time.monotonic() - begun < 12
+
+
+def test_a_silent_storage_is_503_in_seconds(app, own_site, resource, silence, monkeypatch):
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", silence)
+    monkeypatch.setattr(clients, "CALL_SECONDS", 2.0)
+    clients.forget()
+    begun = time.monotonic()
+    assert visit(app.flask_app, resource).status_code == 503
+    assert time.monotonic() - begun < clients.CALL_SECONDS + 6
