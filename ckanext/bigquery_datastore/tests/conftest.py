@@ -37,6 +37,8 @@ STACK = Path(__file__).resolve().parents[3] / ".stack"
 # Google's clients look here. `. .stack/env` says otherwise where the stack's ports were moved.
 os.environ.setdefault("BIGQUERY_EMULATOR_HOST", "http://127.0.0.1:9050")
 os.environ.setdefault("STORAGE_EMULATOR_HOST", "http://127.0.0.1:4443")
+# A `ckan` that a test starts without an ini must not find the demo site.
+os.environ.pop("CKAN_INI", None)
 
 CHROMIUM = [
     "--headless",
