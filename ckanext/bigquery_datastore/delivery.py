@@ -14,9 +14,9 @@ from ckanext.bigquery_datastore import config, downloads
 from ckanext.bigquery_datastore.dump import sign
 from ckanext.bigquery_datastore.dump.accel import accel_headers
 from ckanext.bigquery_datastore.dump.plan import DumpPlan
-from ckanext.bigquery_datastore.dump.stream.ranges import RangeAnswer, parse_range, range_applies
 from ckanext.bigquery_datastore.dump.storage import StoredObject
 from ckanext.bigquery_datastore.dump.stream import Patience, Source, open_stream
+from ckanext.bigquery_datastore.dump.stream.ranges import RangeAnswer, parse_range, range_applies
 
 # Seconds for a connection to Cloud Storage, and for each read from it.
 _CONNECT, _READ = 5, 30
