@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from concurrent import futures
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import google.auth
 import requests
@@ -210,7 +210,7 @@ def _is_transient(err: BaseException) -> bool:
         return err.code in _PASSING_STATUSES
     if isinstance(err, InvalidResponse):
         # How uploads and downloads of Cloud Storage say it, before they raise one of the above.
-        return err.response.status_code in _PASSING_STATUSES
+        return cast("Any", err).response.status_code in _PASSING_STATUSES
     return isinstance(
         err,
         (
