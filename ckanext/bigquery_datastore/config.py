@@ -192,7 +192,8 @@ def read_key(option: str, key: str) -> dict[str, str]:
             with open(key, encoding="utf-8") as file:
                 info = json.load(file)
     except OSError as err:
-        raise ConfigError(f"{option}: the key file cannot be read ({err.strerror}).") from err
+        # Without the error itself: should the value be a key after all, it would quote it.
+        raise ConfigError(f"{option}: the key file cannot be read ({err.strerror}).") from None
     except ValueError:
         # The parser's own error would quote from the key.
         raise ConfigError(f"{option} is not the JSON of a service account key.") from None
