@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("non_clean_db", "datastore", "with_plugins"
 
 SEED = int(os.environ.get("DIFFERENTIAL_SEED", "20240229"))
 TABLES = 4
-SEARCHES = 40
+SEARCHES = 25
 ROWS = 60
 TYPES = ("text", "int", "int8", "numeric", "float8", "bool", "date", "timestamp", "json", "_text")
 WORDS = ("alpha", "beta", "gamma", "delta 4", "52.56", "Äpfel", "x-y", "two words", "")
@@ -57,7 +57,7 @@ def value(dice: random.Random, type_name: str) -> Any:
 
 def draw(dice: random.Random) -> Draw:
     kinds = dice.sample(TYPES, k=6)
-    fields = [{"id": f"{kind} {n}", "type": kind} for n, kind in enumerate(kinds)]
+    fields = [{"id": f"{kind.strip('_')} {n}", "type": kind} for n, kind in enumerate(kinds)]
     rows = [{f["id"]: value(dice, f["type"]) for f in fields} for _ in range(ROWS)]
     return Draw(fields, rows)
 
@@ -86,7 +86,10 @@ def search(dice: random.Random, table: Draw) -> dict[str, Any]:
     elif dice.random() < 0.15 and comparable:
         name = dice.choice(comparable)
         params.update(fields=[name], distinct=True, sort=name)
-    params["records_format"] = dice.choice(["objects", "lists", "csv", "tsv"])
+    formats = ["objects", "lists", "csv", "tsv"]
+    if params.get("distinct"):
+        formats.remove("lists")  # core's own SQL fails: the sorted column is no output of it
+    params["records_format"] = dice.choice(formats)
     return params
 
 
