@@ -30,8 +30,11 @@ def own_emulator(
 
 
 @pytest.fixture
-def own_site(own_emulator: OwnEmulator, with_plugins: None) -> Iterator[OwnEmulator]:
+def own_site(
+    own_emulator: OwnEmulator, with_plugins: None, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[OwnEmulator]:
     """CKAN as in any other test, but its Google is the tests' own emulator."""
+    from ckan.plugins import toolkit as tk
     from google.api_core.exceptions import Conflict
 
     from ckanext.bigquery_datastore import clients, config, downloads
@@ -42,6 +45,8 @@ def own_site(own_emulator: OwnEmulator, with_plugins: None) -> Iterator[OwnEmula
         downloads.TABLES.clear()
         downloads.FILES.clear()
 
+    for option in (config.CREDENTIALS, config.CREDENTIALS_RO):
+        monkeypatch.setitem(tk.config, option, str(own_emulator.key_file))
     anew()
     place = Place(config.dataset(), config.export_bucket())
     dataset = bigquery.Dataset(f"{config.project()}.{place.dataset}")
