@@ -106,11 +106,7 @@ def condition(dice: random.Random, table: Draw, names: list[str]) -> dict[str, A
             return {name: [operand, value(dice, types[name]) or operand]}
         if kind < 0.8 and types[name] != "bool":
             return {name: {dice.choice(["gt", "gte", "lt", "lte"]): operand}}
-        return (
-            {"$or": [{name: operand}, {dice.choice(names): operand}]}
-            if kind < 0.0
-            else {"$or": [{name: operand}, {"_id": {"lt": dice.randint(1, 30)}}]}
-        )
+        return {"$or": [{name: operand}, {"_id": {"lt": dice.randint(1, 30)}}]}
 
     found: dict[str, Any] = {}
     for _ in range(dice.randint(1, 2)):
