@@ -46,8 +46,8 @@ def to_browser() -> bool:
 
 
 def wants_no_wait() -> bool:
-    """RFC 7240 section 4.1."""
-    return "respond-async" in tk.request.headers.get("Prefer", "")
+    """RFC 7240 section 4.1; names of preferences have no case (section 2)."""
+    return "respond-async" in tk.request.headers.get("Prefer", "").lower()
 
 
 def patience() -> float:
