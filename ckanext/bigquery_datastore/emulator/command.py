@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -86,6 +87,10 @@ def emulator(
     except CannotStart as error:
         click.echo(str(error), err=True)
         sys.exit(1)
+    # All is closed and written. A job's thread may still be inside DuckDB, which aborts the process
+    # when the interpreter takes its usual way out.
+    sys.stdout.flush()
+    os._exit(0)
 
 
 def _silence() -> None:
