@@ -4,6 +4,7 @@
     make core-suite CKAN=2.11
     make core-suite ARGS=--postgresql        the same tests on core's own backend, to tell a fault
                                              of the set-up from a difference of the backends
+    make core-suite ARGS="--postgresql --excluded"    only those that are left out on BigQuery
     make core-suite ARGS="-k test_search"    further arguments are pytest's
 
 Tests that are about PostgreSQL itself are named, with the reason, in core_suite_excluded.txt.
@@ -61,7 +62,7 @@ def write_ini(version: Version, is_postgresql: bool) -> Path:
 def main(arguments: list[str]) -> int:
     version = Version(os.environ.get("STACK_CKAN", "2.12"))
     is_postgresql = "--postgresql" in arguments
-    rest = [argument for argument in arguments if argument != "--postgresql"]
+    rest = [argument for argument in arguments if argument not in ("--postgresql", "--excluded")]
     ini = write_ini(version, is_postgresql)
     command = [sys.executable, "-m", "pytest", "-o", "addopts=", "-p", "no:cacheprovider"]
     # By their own names, which core's sample plugins import them by, too.
@@ -73,6 +74,7 @@ def main(arguments: list[str]) -> int:
         "PYTHONPATH": os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH")])),
         "CORE_SUITE_BACKEND": "postgresql" if is_postgresql else "bigquery",
         "CORE_SUITE_SCRATCH": str(version.core_ini),
+        "CORE_SUITE_ONLY_EXCLUDED": "yes" if "--excluded" in arguments else "",
     }
     # Outside the repository: its pyproject and conftest are not core's.
     return subprocess.run(command, cwd=HOME, env=environment, check=False).returncode

@@ -40,7 +40,8 @@ def excluded() -> dict[str, str]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if not IS_BIGQUERY:
+    is_only_excluded = bool(os.environ.get("CORE_SUITE_ONLY_EXCLUDED"))
+    if not IS_BIGQUERY and not is_only_excluded:
         return
     reasons = excluded()
     kept, left_out = [], []
@@ -49,10 +50,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         name = re.sub(r"\[.*\]$", "", item.nodeid.split("/")[-1])
         (left_out if name in reasons else kept).append(item)
         for node in item.listchain():
-            if id(node) not in seen:
+            if IS_BIGQUERY and id(node) not in seen:
                 seen.add(id(node))
                 _name_our_plugin(node)
-    counts["excluded"] = len(left_out)
+    if is_only_excluded:
+        kept, left_out = left_out, kept
+    else:
+        counts["excluded"] = len(left_out)
     config.hook.pytest_deselected(items=left_out)
     items[:] = kept
 
