@@ -39,16 +39,32 @@ def anew() -> None:
 
 @pytest.fixture
 def resource() -> dict[str, Any]:
+    return a_table()
+
+
+_shared: dict[str, Any] = {}
+
+
+@pytest.fixture
+def any_resource() -> dict[str, Any]:
+    """One for all tests that do not care what was asked of it before."""
+    if not _shared:
+        _shared.update(a_table())
+    return _shared
+
+
+def a_table() -> dict[str, Any]:
     found = factories.Resource(name="Plain name")
+    alias = f"alias_{found['id'][:8]}"
     helpers.call_action(
         "datastore_create",
         resource_id=found["id"],
         force=True,
-        aliases=[f"alias_{found['id'][:8]}"],
+        aliases=[alias],
         fields=[{"id": "name", "type": "text"}],
         records=[{"name": "one"}, {"name": "two"}],
     )
-    return {**found, "alias": f"alias_{found['id'][:8]}"}
+    return {**found, "alias": alias}
 
 
 @pytest.fixture
@@ -178,15 +194,15 @@ def test_a_waiting_page_repeats_no_parameter_as_html(app, resource, slow, name):
 
 
 @pytest.mark.parametrize("name", ["format", "limit", "filters", "sort", "fields", "offset"])
-def test_a_page_of_an_error_repeats_no_parameter_as_html(app, resource, name):
-    answer = visit(app, resource["id"], {name: HOSTILE}, **BROWSER)
+def test_a_page_of_an_error_repeats_no_parameter_as_html(app, any_resource, name):
+    answer = visit(app, any_resource["id"], {name: HOSTILE}, **BROWSER)
     assert answer.status_code == 400
     assert name in answer.text
     assert "<script>alert" not in answer.text
 
 
-def test_an_error_in_plain_text_is_no_html(app, resource):
-    answer = visit(app, resource["id"], {"format": HOSTILE})
+def test_an_error_in_plain_text_is_no_html(app, any_resource):
+    answer = visit(app, any_resource["id"], {"format": HOSTILE})
     assert answer.content_type == "text/plain; charset=utf-8"
 
 
@@ -204,12 +220,12 @@ def test_no_header_can_be_made_by_a_parameter_or_a_name(app, resource, slow):
 )
 @pytest.mark.parametrize("suffix", ["", "/status"])
 @pytest.mark.parametrize("accept", [BROWSER, {}], ids=["browser", "program"])
-def test_every_5xx_says_when_to_come_back(app, resource, monkeypatch, error, suffix, accept):
+def test_every_5xx_says_when_to_come_back(app, any_resource, monkeypatch, error, suffix, accept):
     def fail(*args: object) -> None:
         raise error("a sentence")
 
     monkeypatch.setattr(downloads.Engine, "advance", fail)
-    answer = visit(app, resource["id"], suffix=suffix, **accept)
+    answer = visit(app, any_resource["id"], suffix=suffix, **accept)
     assert answer.status_code == error.status >= 500
     assert int(answer.headers["Retry-After"]) > 0
     assert "a sentence" in answer.text
@@ -221,12 +237,12 @@ def test_the_errors_are_all_in_one_tree():
     assert not issubclass(TransformError, OutsideError)
 
 
-def test_no_answer_tells_of_a_key(app, resource, monkeypatch):
+def test_no_answer_tells_of_a_key(app, any_resource, monkeypatch):
     monkeypatch.setattr(clients, "CALL_SECONDS", 1)
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", "http://127.0.0.1:9")
     clients.forget()
     try:
-        answer = visit(app, resource["id"])
+        answer = visit(app, any_resource["id"])
     finally:
         clients.forget()
     assert answer.status_code == 503

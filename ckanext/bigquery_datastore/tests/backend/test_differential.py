@@ -143,6 +143,8 @@ def test_the_same_records_are_found(
         params = {"resource_id": resource_id, **search(dice, table)}
         if not is_ckan_2_12 and any(op in json.dumps(params) for op in ("$or", '"gt', '"lt')):
             continue  # these filters are 2.12's
+        if not is_ckan_2_12 and params.get("distinct"):
+            continue  # core 2.11 cuts the page before it leaves out what stands twice
         core = asked(core_site.url, "datastore_search", params, token)
         ours = asked(live_site.url, "datastore_search", params, token)
         if outcome(core) != outcome(ours):
