@@ -50,6 +50,10 @@ FAILURE_TTL = 60
 # failed, before it says that it cannot be done now.
 MAX_TURNS = 10
 
+# What joining the shards may well take. A request that has waited for the job, and has less than
+# this left, leaves it to the next one; one that came with little patience does it all the same.
+_ASSEMBLY_SECONDS = 4
+
 # Of a request that has no time left: what is not deleted then is left to a sweep.
 _TIDY_SECONDS = 2
 
@@ -117,6 +121,7 @@ class Engine:
 
         :raises BigQueryDatastoreError: the export failed; nothing is left half-written
         """
+        enough = time.monotonic() + 2 * _ASSEMBLY_SECONDS < until
         for turn in range(MAX_TURNS):
             time.sleep(0.1 * turn)
             if ready := self.look_up(plan):
@@ -130,6 +135,8 @@ class Engine:
             if job.failure:
                 self._try_again(plan, attempt, job)
                 continue
+            if enough and until - time.monotonic() < _ASSEMBLY_SECONDS:
+                return Running("assemble", None, attempt.created)
             try:
                 return self._assemble(plan, attempt, job, until)
             except Gone:

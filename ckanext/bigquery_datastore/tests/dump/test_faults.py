@@ -19,7 +19,7 @@ from ckanext.bigquery_datastore import clients
 from ckanext.bigquery_datastore.dump import assemble
 from ckanext.bigquery_datastore.dump import engine as engine_module
 from ckanext.bigquery_datastore.dump import storage as storage_module
-from ckanext.bigquery_datastore.dump.engine import Ready
+from ckanext.bigquery_datastore.dump.engine import Ready, Running
 from ckanext.bigquery_datastore.dump.sweep import sweep
 from ckanext.bigquery_datastore.errors import (
     NotReachable,
@@ -364,3 +364,14 @@ def test_sources_that_vanish_again_and_again_end_in_a_sentence_and_not_in_a_circ
         place.advance(place.plan("t", "csv"), seconds=3)
     assert time.monotonic() - begun < 20
     assert own_emulator.seen(path="/compose")["count"] < 50
+
+
+def test_who_has_waited_for_the_job_leaves_the_joining_to_the_next_request(own_emulator, place):
+    slow = replace(place, labels={**SHARDS, "emulator_run_seconds": "6"})
+    plan = slow.plan("t", "csv")
+    state = slow.advance(plan, seconds=9)
+    assert isinstance(state, Running) and state.phase == "assemble"
+    assert own_emulator.seen(path="/compose")["count"] == 0
+    # A browser's two seconds are enough of a reason to do it.
+    assert isinstance(slow.advance(plan, seconds=2), Ready)
+    assert slow.file("t", "csv") == CSV
