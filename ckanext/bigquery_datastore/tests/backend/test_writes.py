@@ -143,7 +143,8 @@ def test_three_hundred_columns_with_long_notes_come_back_through_the_api() -> No
     ]
     call_action("datastore_create", resource_id=found, fields=fields)
     info = call_action("datastore_info", id=found, include_meta=False, include_fields_schema=False)
-    assert info["fields"] == fields
+    # CKAN 2.11 tells each field's schema whether it is asked for or not.
+    assert [{k: v for k, v in f.items() if k != "schema"} for f in info["fields"]] == fields
     api = clients.bigquery_ro().get_table(get_table(clients.bigquery_ro(), found).full_id)
     assert api.schema[1].description.startswith("Label 0\n\n0 ü")
 
