@@ -144,6 +144,7 @@ class Seen:
     query: str
     identity: str
     status: int  # 0: the connection was dropped
+    began: float  # on the emulator's monotonic clock
     seconds: float
     sent: int  # bytes of the answer's body
     rule: int | None
@@ -200,7 +201,7 @@ class Faulty:
         if scope["type"] != "http" or scope["path"].startswith("/emulator/"):
             await self._application(scope, receive, send)
             return
-        started, identity = time.monotonic(), self._identity(scope)
+        began, identity = time.monotonic(), self._identity(scope)
         path, query = scope["path"], scope["query_string"].decode("latin-1")
         text = ""
         if self._faults.reads_bodies(self._service):
@@ -217,7 +218,7 @@ class Faulty:
             await self._answer(rule, scope, receive, answer)
         finally:
             ranged = next((v.decode() for k, v in scope["headers"] if k == b"range"), "")
-            seconds = round(time.monotonic() - started, 4)
+            seconds = round(time.monotonic() - began, 4)
             self._requests.add(
                 Seen(
                     self._service,
@@ -226,6 +227,7 @@ class Faulty:
                     query,
                     identity,
                     answer.status,
+                    began,
                     seconds,
                     answer.sent,
                     rule.id if rule else None,

@@ -17,6 +17,7 @@ from ckanext.bigquery_datastore import config, downloads, purging
 from ckanext.bigquery_datastore.dump.storage import Headers, StoredObject
 from ckanext.bigquery_datastore.errors import NotReachable
 from ckanext.bigquery_datastore.tests.dump.exporting import Place
+from ckanext.bigquery_datastore.tests.visiting import visit
 
 pytestmark = pytest.mark.usefixtures("non_clean_db", "datastore", "with_plugins", "anew")
 
@@ -45,17 +46,13 @@ def resource() -> dict[str, Any]:
     return {**found, "owner": owner["id"]}
 
 
-def visit(app, resource) -> Any:
-    return app.flask_app.test_client().get(f"/datastore/dump/{resource['id']}")
-
-
 def exports(resource) -> list[str]:
     store = Place(config.dataset(), config.export_bucket()).store
     return [found.name for found in store.list(f"dumps/{resource['id']}/")]
 
 
 def published(app, resource) -> str:
-    url = visit(app, resource).location
+    url = visit(app, resource["id"]).location
     assert requests.get(url, timeout=20).content == b"_id,name\r\n1,one\n"
     return url
 
@@ -85,7 +82,7 @@ def test_exports_go_at_once_and_links_to_them_end_when(app, resource, way):
     WAYS[way](resource)
     assert exports(resource) == []
     assert requests.get(url, timeout=20).status_code == 404
-    assert visit(app, resource).status_code == 404
+    assert visit(app, resource["id"]).status_code == 404
 
 
 def test_rows_that_are_deleted_are_a_new_revision_and_no_purge(app, resource):
@@ -95,7 +92,7 @@ def test_rows_that_are_deleted_are_a_new_revision_and_no_purge(app, resource):
         "datastore_delete", resource_id=resource["id"], force=True, filters={"_id": 1}
     )
     assert exports(resource) == before
-    assert requests.get(visit(app, resource).location, timeout=20).content == b"_id,name\r\n"
+    assert requests.get(visit(app, resource["id"]).location, timeout=20).content == b"_id,name\r\n"
 
 
 @pytest.mark.parametrize(
@@ -111,9 +108,7 @@ def test_any_other_change_of_a_dataset_keeps_its_exports(app, resource, change):
 def test_exports_of_a_private_dataset_stay_when_it_is_changed(app, resource):
     helpers.call_action("package_patch", id=resource["package_id"], private=True)
     sysadmin = factories.SysadminWithToken()
-    client = app.flask_app.test_client()
-    headers = {"Authorization": sysadmin["token"]}
-    assert client.get(f"/datastore/dump/{resource['id']}", headers=headers).status_code == 302
+    assert visit(app, resource["id"], Authorization=sysadmin["token"]).status_code == 302
     before = exports(resource)
     helpers.call_action("package_patch", id=resource["package_id"], title="Another")
     assert exports(resource) == before != []

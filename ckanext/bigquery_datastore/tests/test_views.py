@@ -13,6 +13,7 @@ from ckan.tests import factories, helpers
 
 from ckanext.bigquery_datastore import config, downloads
 from ckanext.bigquery_datastore.tests.dump.exporting import Place
+from ckanext.bigquery_datastore.tests.visiting import visit
 
 pytestmark = pytest.mark.usefixtures(
     "non_clean_db", "datastore", "with_plugins", "nothing_remembered"
@@ -121,7 +122,7 @@ def test_a_second_request_makes_no_second_export(app, resource, place):
 
 
 def test_head_answers_as_get_and_its_link_is_signed_for_head(app, resource):
-    answer = app.flask_app.test_client().head(f"/datastore/dump/{resource['id']}")
+    answer = visit(app, resource["id"], method="HEAD")
     assert answer.status_code == 302
     request = urllib.request.Request(answer.location, method="HEAD")
     with urllib.request.urlopen(request) as head:

@@ -28,6 +28,7 @@ from ckanext.bigquery_datastore.dump import sign
 from ckanext.bigquery_datastore.emulator.credentials import write_key_file
 from ckanext.bigquery_datastore.errors import PermissionMissing
 from ckanext.bigquery_datastore.tests.dump.exporting import Place
+from ckanext.bigquery_datastore.tests.visiting import visit
 
 pytestmark = pytest.mark.usefixtures("non_clean_db", "own_site", "with_plugins")
 
@@ -43,10 +44,6 @@ def resource(own_site) -> dict[str, Any]:
     place.fill(found["id"], ROWS, name="STRING", size="INT64")
     own_site.forget_requests()
     return found
-
-
-def visit(app, resource, query="") -> Any:
-    return app.flask_app.test_client().get(f"/datastore/dump/{resource['id']}{query}")
 
 
 def forget() -> None:
@@ -82,24 +79,24 @@ def kind(path: str) -> str:
 
 
 def test_a_cached_download_makes_no_call_with_the_read_write_key(app, own_site, resource):
-    assert visit(app, resource).status_code == 302
+    assert visit(app, resource["id"]).status_code == 302
     forget()
     own_site.forget_requests()
-    answer = visit(app, resource)
+    answer = visit(app, resource["id"])
     assert own_site.seen(identity=RW)["count"] == 0
     assert done_by(own_site, RO) == {("bigquery", "GET", "tables"), ("storage", "GET", "list")}
     assert fetched(answer.location) == CSV
 
 
 def test_a_few_rows_are_read_with_the_read_only_key(app, own_site, resource):
-    assert visit(app, resource, "?limit=5").status_code == 200
+    assert visit(app, resource["id"], "limit=5").status_code == 200
     assert own_site.seen(identity=RW)["count"] == 0
 
 
 def test_an_export_uses_the_read_write_key_for_its_work_and_for_nothing_else(
     app, own_site, resource
 ):
-    assert visit(app, resource).status_code == 302
+    assert visit(app, resource["id"]).status_code == 302
     assert done_by(own_site, RW) == {
         ("storage", "POST", "upload"),  # the claim and the header line
         ("bigquery", "GET", "job"),
@@ -119,18 +116,18 @@ def test_an_export_uses_the_read_write_key_for_its_work_and_for_nothing_else(
 
 def test_the_read_only_key_never_writes(app, own_site, resource):
     for query in ("", "?format=json", "?format=parquet", "?limit=1", "/status"):
-        visit(app, resource, query)
+        visit(app, resource["id"], query)
     methods = {method for _, method, what in done_by(own_site, RO) if what != "queries"}
     assert methods == {"GET"}
 
 
 def test_a_read_only_key_that_is_refused_is_not_replaced_by_the_other(app, own_site, resource):
-    assert visit(app, resource).status_code == 302
+    assert visit(app, resource["id"]).status_code == 302
     forget()
     own_site.forget_requests()
     own_site.fault(service="storage", identity=f"^{RO}$", status=403, times=0)
     own_site.fault(service="bigquery", identity=f"^{RO}$", status=403, times=0)
-    answer = visit(app, resource)
+    answer = visit(app, resource["id"])
     assert answer.status_code == 502
     assert own_site.seen(identity=RW)["count"] == 0
 
@@ -169,7 +166,7 @@ def test_keys_by_path_and_by_content_are_two_identities(
     if form == "inline":
         monkeypatch.setitem(tk.config, config.CREDENTIALS, keys["rw"].read_text())
         monkeypatch.setitem(tk.config, config.CREDENTIALS_RO, keys["ro"].read_text())
-    answer = visit(app, resource)
+    answer = visit(app, resource["id"])
     assert identities(own_site) == {email(keys["ro"]), email(keys["rw"])}
     query = parse_qs(urlsplit(answer.location).query)
     assert query["X-Goog-Credential"][0].startswith(email(keys["rw"]) + "/")
@@ -182,7 +179,7 @@ def test_without_a_key_the_machines_own_credentials_work(
     for option in (config.CREDENTIALS, config.CREDENTIALS_RO):
         monkeypatch.setitem(tk.config, option, None)
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(keys["rw"]))
-    answer = visit(app, resource)
+    answer = visit(app, resource["id"])
     assert identities(own_site) == {email(keys["rw"])}
     assert fetched(answer.location) == CSV
 
@@ -197,7 +194,7 @@ def test_without_any_credentials_a_sentence_says_what_to_set(
         raise google.auth.exceptions.DefaultCredentialsError("no")
 
     monkeypatch.setattr(google.auth, "default", none)
-    answer = visit(app, resource)
+    answer = visit(app, resource["id"])
     assert answer.status_code == 502
     assert config.CREDENTIALS_RO in answer.text
 
@@ -206,7 +203,7 @@ def test_a_token_server_that_refuses_is_said(app, own_site, resource, keys):
     content = json.loads(keys["ro"].read_text())
     keys["ro"].write_text(json.dumps({**content, "token_uri": f"{own_site.storage_url}/nothing"}))
     clients.forget()
-    answer = visit(app, resource)
+    answer = visit(app, resource["id"])
     assert answer.status_code == 503
     assert "credentials" in answer.text
 
@@ -267,7 +264,7 @@ def iam_server(own_site, keys, monkeypatch) -> Iterator[Any]:
 def test_without_a_private_key_iam_signs_with_the_machines_account_and_token(
     app, own_site, resource, keys, iam_server
 ):
-    answer = visit(app, resource)
+    answer = visit(app, resource["id"])
     assert answer.status_code == 302
     assert fetched(answer.location) == CSV
     assert iam_server.asked == [
@@ -280,19 +277,19 @@ def test_without_a_private_key_iam_signs_with_the_machines_account_and_token(
 
 def test_what_iam_signs_lives_for_twelve_hours_at_most(app, resource, iam_server, monkeypatch):
     monkeypatch.setitem(tk.config, config.URL_EXPIRY_HOURS, "168")
-    query = parse_qs(urlsplit(visit(app, resource).location).query)
+    query = parse_qs(urlsplit(visit(app, resource["id"]).location).query)
     assert query["X-Goog-Expires"] == [str(12 * 3600)]
 
 
 def test_what_a_key_signs_lives_as_long_as_the_site_wants(app, resource, keys, monkeypatch):
     monkeypatch.setitem(tk.config, config.URL_EXPIRY_HOURS, "168")
-    query = parse_qs(urlsplit(visit(app, resource).location).query)
+    query = parse_qs(urlsplit(visit(app, resource["id"]).location).query)
     assert query["X-Goog-Expires"] == [str(168 * 3600)]
 
 
 def test_an_iam_that_refuses_is_said_with_the_role_that_is_missing(app, resource, iam_server):
     iam_server.status = 403
-    answer = visit(app, resource)
+    answer = visit(app, resource["id"])
     assert answer.status_code == 502
     assert "Service Account Token Creator" in answer.text
     assert "denied" not in answer.text
@@ -320,7 +317,7 @@ def sign_headers() -> Any:
 
 def test_a_signed_url_ends(app, own_site, resource, keys, monkeypatch):
     monkeypatch.setattr(sign, "lifetime", lambda: sign.dt.timedelta(seconds=1))
-    url = visit(app, resource).location
+    url = visit(app, resource["id"]).location
     assert fetched(url) == CSV
     end = time.monotonic() + 10
     while time.monotonic() < end:
@@ -335,7 +332,7 @@ def test_a_signed_url_ends(app, own_site, resource, keys, monkeypatch):
 
 
 def test_a_signed_url_opens_nothing_but_its_file(app, resource, keys):
-    url = visit(app, resource).location
+    url = visit(app, resource["id"]).location
     for other in (
         url.replace("/data.csv", "/attempt"),
         url.replace("X-Goog-Expires=3600", "X-Goog-Expires=7200"),
@@ -351,10 +348,10 @@ def test_no_log_holds_a_signature_or_a_part_of_a_key(
 ):
     caplog.set_level(logging.DEBUG)
     monkeypatch.setitem(tk.config, config.DELIVERY, delivery)
-    answer = visit(app, resource)
+    answer = visit(app, resource["id"])
     assert answer.status_code in (200, 302)
     assert answer.data is not None
-    visit(app, resource, "?format=json")
+    visit(app, resource["id"], "format=json")
     ours = "\n".join(
         record.getMessage()
         for record in caplog.records

@@ -1,0 +1,28 @@
+"""A visitor who follows no redirect: each answer of a download is looked at by itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def visit(
+    app: Any,
+    name: str,
+    query: str | dict[str, str] = "",
+    *,
+    method: str = "GET",
+    suffix: str = "",
+    **headers: str,
+) -> Any:
+    """CKAN's answer to /datastore/dump/<name>, through all of its middleware.
+
+    A client of its own for each call: threads may visit side by side. ``_`` in the name of a
+    header stands for ``-``.
+    """
+    return app.test_client().open(
+        f"/datastore/dump/{name}{suffix}",
+        method=method,
+        query_string=query,
+        headers={key.replace("_", "-"): value for key, value in headers.items()},
+        follow_redirects=False,
+    )
