@@ -3,11 +3,13 @@ CKAN ?= 2.12
 ARGS ?=
 
 export STACK_CKAN := $(CKAN)
+I18N := ckanext/bigquery_datastore/i18n
+DOMAIN := $(I18N)/ckanext-bigquery_datastore
 BIN := .stack/venv-$(CKAN)/bin
 IN_STACK := . .stack/env-$(CKAN) &&
 
 .DEFAULT_GOAL := help
-.PHONY: help stack services restart stop status demo test core-suite check clean
+.PHONY: help stack services restart stop status demo test core-suite check messages clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -42,6 +44,13 @@ check: ## style, types, documentation; needs no service
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/pytest -o addopts= -p no:ckan -p no:ckan_fixtures -p no:pytest_ckan -p no:bqemulator -q ckanext/bigquery_datastore/tests/test_docs.py
+
+messages: ## collect the strings to translate; compile the translations
+	$(BIN)/pybabel -q extract -F babel.cfg --omit-header --no-location --sort-output -o $(DOMAIN).pot .
+	for po in $(I18N)/*/LC_MESSAGES/*.po; do \
+		$(BIN)/pybabel -q update --ignore-pot-creation-date --no-fuzzy-matching -i $(DOMAIN).pot -o $$po -l $$(basename $$(dirname $$(dirname $$po))) && \
+		$(BIN)/pybabel -q compile -i $$po -o $${po%.po}.mo || exit 1; \
+	done
 
 clean: stop ## stop, and remove all that the stack keeps
 	@dev/stack clean

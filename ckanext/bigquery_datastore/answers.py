@@ -127,7 +127,10 @@ def failed(err: BigQueryDatastoreError) -> Response:
     """An error as one page or one line, with the status that its class stands for."""
     if to_browser():
         response = Response(
-            tk.render("bigquery_datastore/failed.html", {"message": str(err), "code": err.status}),
+            tk.render(
+                "bigquery_datastore/failed.html",
+                {"gist": _gist(err.status), "message": str(err)},
+            ),
             err.status,
         )
     else:
@@ -138,6 +141,17 @@ def failed(err: BigQueryDatastoreError) -> Response:
 def failed_status(err: BigQueryDatastoreError) -> Response:
     response = _json({"state": "failed", "message": str(err)}, err.status)
     return _unshared(_to_be_tried_again(response, err))
+
+
+def _gist(code: int) -> str:
+    """What an error means for a visitor, in the visitor's language; its details are in English."""
+    gists = {
+        400: tk._("The address asks for something that this table does not have."),
+        413: tk._("The file would be larger, or cost more, than this site allows."),
+        502: tk._("The file could not be made. The people who run this site can help."),
+        503: tk._("The file cannot be made at the moment. Please try again in a minute."),
+    }
+    return gists.get(code, tk._("Something went wrong on this site."))
 
 
 def _to_be_tried_again(response: Response, err: BigQueryDatastoreError) -> Response:

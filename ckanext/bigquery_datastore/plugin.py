@@ -8,6 +8,7 @@ from typing import Any
 from ckan import plugins as p
 from ckan.common import CKANConfig
 from ckan.exceptions import CkanConfigurationException
+from ckan.lib.plugins import DefaultTranslation
 from ckan.plugins import toolkit as tk
 from ckanext.datastore import plugin as core_plugin
 from ckanext.datastore.backend import DatastoreBackend
@@ -23,9 +24,10 @@ from ckanext.bigquery_datastore.errors import ConfigError
 @tk.blanket.actions
 @tk.blanket.cli
 @tk.blanket.helpers
-class BigQueryDatastorePlugin(p.SingletonPlugin):
+class BigQueryDatastorePlugin(p.SingletonPlugin, DefaultTranslation):
     p.implements(p.IConfigurer)
     p.implements(p.IConfigurable)
+    p.implements(p.ITranslation)
     p.implements(IDatastoreBackend, inherit=True)
 
     # IDatastoreBackend
