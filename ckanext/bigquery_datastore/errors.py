@@ -11,7 +11,7 @@
         ├── NotReachable       503: which service does not answer
         └── ExportFailed       502: BigQuery gave up on the job, in its own words
 
-They are turned into HTTP answers in one place, ``views.answer_error``.
+They are turned into HTTP answers in one place, ``answers.failed``.
 """
 
 from __future__ import annotations

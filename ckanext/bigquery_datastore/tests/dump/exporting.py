@@ -53,14 +53,15 @@ class Place:
     labels: Mapping[str, str] = field(default_factory=dict)
     maximum_bytes_billed: int | None = None
     timeout_seconds: int = 3600
+    project: str = PROJECT
 
     @functools.cached_property
     def bigquery(self) -> bigquery.Client:
-        return bigquery.Client(PROJECT, credentials=AnonymousCredentials(), location="EU")
+        return bigquery.Client(self.project, credentials=AnonymousCredentials(), location="EU")
 
     @functools.cached_property
     def storage(self) -> storage.Client:
-        return storage.Client(PROJECT, credentials=AnonymousCredentials())
+        return storage.Client(self.project, credentials=AnonymousCredentials())
 
     @property
     def store(self) -> Store:
@@ -73,7 +74,7 @@ class Place:
         )
 
     def plan(self, table: str, format_name: str, **params: Any) -> DumpPlan:
-        found = schema.from_api(self.bigquery.get_table(f"{PROJECT}.{self.dataset}.{table}"))
+        found = schema.from_api(self.bigquery.get_table(f"{self.project}.{self.dataset}.{table}"))
         revision, modified = plans.revision(
             found, dt.datetime.now(dt.timezone.utc), dt.timedelta(minutes=5)
         )
@@ -112,7 +113,7 @@ class Place:
         )
         numbered = [{"_id": number, **row} for number, row in enumerate(rows, 1)]
         self.bigquery.load_table_from_json(
-            numbered, f"{PROJECT}.{self.dataset}.{table}", job_config=job_config
+            numbered, f"{self.project}.{self.dataset}.{table}", job_config=job_config
         ).result()
 
     def export_jobs(self) -> list[bigquery.QueryJob]:

@@ -1,0 +1,201 @@
+"""What has to be so at Google, asked of the emulators; with ``pytest -m live``, of Google itself.
+
+    BIGQUERY_LIVE_DATASET   project.dataset, of which nothing but new tables is touched
+    BIGQUERY_LIVE_BUCKET    a bucket in the same location; only names below dumps/live- are used
+    BIGQUERY_LIVE_LOCATION  of both; US by default
+
+With Application Default Credentials that may do what the README's read-write identity may. It costs
+a few cents at most: every table is small.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import os
+import time
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from google.api_core import exceptions as gexc
+from google.cloud import bigquery, storage
+
+from ckanext.bigquery_datastore.dump import export, pages
+from ckanext.bigquery_datastore.dump.engine import Ready
+from ckanext.bigquery_datastore.dump.storage import Headers, Taken
+from ckanext.bigquery_datastore.tests.dump.exporting import Place, a_place
+
+FIELDS = [
+    bigquery.SchemaField(name, type_, *rest)
+    for name, type_, *rest in (
+        ("_id", "INT64"),
+        ("text", "STRING"),
+        ("int", "INT64"),
+        ("float", "FLOAT64"),
+        ("num", "NUMERIC"),
+        ("big", "BIGNUMERIC"),
+        ("bool", "BOOL"),
+        ("bytes", "BYTES"),
+        ("date", "DATE"),
+        ("time", "TIME"),
+        ("datetime", "DATETIME"),
+        ("moment", "TIMESTAMP"),
+        ("json", "JSON"),
+        ("geo", "GEOGRAPHY"),
+        ("list", "STRING", "REPEATED"),
+    )
+]
+# Values whose text is easily got wrong: the n-th of each column is in the n-th row.
+VALUES: dict[str, list[Any]] = {
+    "text": [
+        *("plain", "", None, 'a "quoted", text', "two\nlines", "carriage\r\nreturn\ttab"),
+        *(" spaces ", "Ünï 🙂 \\. <tag>&amp;", "=1+1", "NULL"),
+    ],
+    "int": ["9223372036854775807", "-1", None, "0"],
+    "float": [0.1, "NaN", "-Infinity", 1e20, 1.0, 5e-324, 2.5e-7, 1e15, 1.7976931348623157e308],
+    "num": ["1.5", "-0.000000001", None, "100", "0"],
+    "big": ["0.00000000000000000000000000000000000001", None, "5"],
+    "bool": [True, False],
+    "bytes": ["AP8=", "", None],
+    "date": ["2024-02-29", "0001-01-01", "9999-12-31"],
+    "time": ["23:59:59.999999", "00:00:00", "12:30:00.5"],
+    "datetime": ["2024-02-29T12:00:00.123456", "0001-01-01T00:00:00", "2024-02-29T12:00:00"],
+    "moment": ["1969-12-31T23:59:59.5Z", "9999-12-31T23:59:59.999999Z", "2024-02-29T12:00:00Z"],
+    "json": [{"a": [1, None]}, ["é", '"'], 5],
+    "geo": ["POINT(1 2)", None, "POINT(0 0)"],
+    "list": [["a", 'b,"c"'], [], [""]],
+}
+# Columns of types that are easier to write in SQL.
+MORE = """
+    IF(_id = 1, INTERVAL '1-2 3 4:5:6.7' YEAR TO SECOND, INTERVAL -5 DAY) AS span,
+    IF(_id = 1, RANGE(DATE '2024-01-01', NULL), NULL) AS period,
+    IF(_id < 3, STRUCT(_id AS x, text AS y), NULL) AS pair
+"""
+ROWS = [
+    {"_id": number + 1, **{n: v[number] for n, v in VALUES.items() if number < len(v)}}
+    for number in range(10)
+]
+
+
+@dataclass(frozen=True)
+class LivePlace(Place):
+    """A dataset and a bucket at Google, with Application Default Credentials."""
+
+    @functools.cached_property
+    def bigquery(self) -> bigquery.Client:
+        location = os.environ.get("BIGQUERY_LIVE_LOCATION", "US")
+        return bigquery.Client(self.project, location=location)
+
+    @functools.cached_property
+    def storage(self) -> storage.Client:
+        return storage.Client(self.project)
+
+
+GOOGLE = pytest.param("google", marks=pytest.mark.live)
+
+
+@pytest.fixture(scope="module", params=["emulators", GOOGLE])
+def place(request: pytest.FixtureRequest) -> Iterator[Place]:
+    if request.param == "emulators":
+        with a_place("google_questions", "google-questions") as found:
+            yield found
+        return
+    project, _, dataset = os.environ["BIGQUERY_LIVE_DATASET"].partition(".")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("BIGQUERY_EMULATOR_HOST", raising=False)
+        patch.delenv("STORAGE_EMULATOR_HOST", raising=False)
+        yield LivePlace(dataset, os.environ["BIGQUERY_LIVE_BUCKET"], project=project)
+
+
+@pytest.fixture(scope="module")
+def table(place: Place) -> Iterator[str]:
+    """A table with one column of each type, gone afterwards with all that was exported of it."""
+    name = f"live-{uuid.uuid4().hex}"
+    loaded, full = (f"{place.project}.{place.dataset}.{n}" for n in (f"{name}-loaded", name))
+    job_config = bigquery.LoadJobConfig(schema=FIELDS)
+    place.bigquery.load_table_from_json(ROWS, loaded, job_config=job_config).result()
+    place.bigquery.query(f"CREATE TABLE `{full}` AS SELECT *, {MORE} FROM `{loaded}`").result()
+    yield name
+    for table in (loaded, full):
+        place.bigquery.delete_table(table)
+    place.store.delete(place.store.list(f"dumps/{name}/"))
+
+
+@pytest.mark.parametrize("format_name", ["csv", "tsv", "json", "xml"])
+def test_an_export_has_the_bytes_that_a_page_of_the_same_rows_has(place, table, format_name):
+    plan = place.plan(table, format_name)
+    stored = place.file(table, format_name)
+    page = b"".join(pages.page(place.bigquery, plan, None, 60))
+    assert b"".join(plan.rewritten(iter([stored]))) == page
+    assert page.count(b"quoted") == 1
+
+
+def test_parquet_has_the_rows_in_types_that_readers_know(place, table):
+    found = pq.read_table(io.BytesIO(place.file(table, "parquet")))
+    rows = {row["_id"]: row for row in found.to_pylist()}
+    assert list(rows) == [row["_id"] for row in ROWS]
+    assert str(found.schema.field("moment").type) == "timestamp[us, tz=UTC]"
+    assert str(found.schema.field("num").type) == "decimal128(38, 9)"
+    assert rows[1]["json"] == '{"a":[1,null]}'
+    assert rows[1]["list"] == ["a", 'b,"c"']
+    assert (rows[1]["pair"], rows[3]["pair"]) == ({"x": 1, "y": "plain"}, None)
+    assert rows[2]["text"] == "" and rows[3]["text"] is None
+
+
+def test_zero_rows_are_a_file_with_its_header(place, table):
+    data = place.file(table, "csv", filters={"_id": -1}, fields=["_id", "text"])
+    assert data == b"_id,text\r\n"
+
+
+def test_many_at_once_are_one_job(place, table):
+    plan = place.plan(table, "csv.gz")
+    with ThreadPoolExecutor(8) as threads:
+        states = list(threads.map(lambda _: place.advance(plan, 300), range(8)))
+    assert all(isinstance(state, Ready) for state in states)
+    # BigQuery's listings are quick, but not at once.
+    wait_until(lambda: len([job for job in place.export_jobs() if plan.prefix in job.query]) == 1)
+
+
+def test_a_job_id_is_good_for_one_job(place):
+    name = f"ckan_live_{uuid.uuid4().hex}"
+    place.bigquery.query("SELECT 1", job_id=name, job_retry=None).result()
+    with pytest.raises(gexc.Conflict):
+        place.bigquery.query("SELECT 1", job_id=name, job_retry=None)
+    assert export.watch(place.bigquery, name).done
+
+
+def test_a_change_of_rows_is_a_new_revision(place, table):
+    before = place.plan(table, "csv").revision
+    full = f"`{place.project}.{place.dataset}.{table}`"
+    place.bigquery.query(f"UPDATE {full} SET int = int WHERE _id = 1").result()
+    assert place.plan(table, "csv").revision > before
+
+
+def test_a_name_is_written_once_also_by_compose(place, table):
+    folder = f"dumps/{table}/probe/"
+    headers = Headers("text/plain")
+    parts = [place.store.create(f"{folder}{n}", b"%d" % n, headers) for n in range(2)]
+    with pytest.raises(Taken):
+        place.store.create(f"{folder}0", b"other", headers)
+    whole = place.store.compose(f"{folder}whole", parts, headers)
+    assert place.store.compose(f"{folder}whole", parts[::-1], headers) == whole
+    assert place.store.read_range(whole, 0, 1) == b"01"
+
+
+@pytest.mark.parametrize("place", [GOOGLE], indirect=True)
+def test_the_bucket_does_not_keep_what_is_deleted(place):
+    bucket = place.storage.get_bucket(place.bucket)
+    assert not bucket.retention_period
+    assert not bucket.soft_delete_policy.retention_duration_seconds
+
+
+def wait_until(holds: Any, seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(1)
