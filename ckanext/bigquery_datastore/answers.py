@@ -146,7 +146,7 @@ def failed_status(err: BigQueryDatastoreError) -> Response:
 def _gist(code: int) -> str:
     """What an error means for a visitor, in the visitor's language; its details are in English."""
     gists = {
-        400: tk._("The address asks for something that this table does not have."),
+        400: tk._("The address asks for something that does not exist here."),
         413: tk._("The file would be larger, or cost more, than this site allows."),
         502: tk._("The file could not be made. The people who run this site can help."),
         503: tk._("The file cannot be made at the moment. Please try again in a minute."),
