@@ -146,10 +146,24 @@ def _as_is(sql: str) -> str:
 
 
 def _export_float(sql: str) -> str:
-    # NaN compares as false, so it falls through to BigQuery's own 'NaN'.
+    """PostgreSQL's text: the fewest of 15, 16 and 17 digits that read back, an exponent from 1e15.
+
+    BigQuery's own CAST never writes 16 digits, and takes the sign from -0 (it is as it is in
+    GoogleSQL's RoundTripDoubleToString: https://github.com/google/googlesql). SAFE_CAST, because
+    the largest numbers do not fit any more once they are rounded.
+    """
+
+    def written(form: str) -> str:
+        return f"FORMAT('{form}', {sql})"
+
+    def if_exact(form: str) -> str:
+        return f"WHEN SAFE_CAST({written(form)} AS FLOAT64) = {sql} THEN {written(form)}"
+
     return (
-        f"CASE {sql} WHEN CAST('inf' AS FLOAT64) THEN 'Infinity' "
-        f"WHEN CAST('-inf' AS FLOAT64) THEN '-Infinity' ELSE CAST({sql} AS STRING) END"
+        f"CASE WHEN IS_NAN({sql}) THEN 'NaN' "
+        f"WHEN IS_INF({sql}) THEN IF({sql} > 0, 'Infinity', '-Infinity') {if_exact('%.15g')} "
+        f"WHEN ABS({sql}) >= 1e15 THEN CASE {if_exact('%.15e')} ELSE {written('%.16e')} END "
+        f"{if_exact('%.16g')} ELSE {written('%.17g')} END"
     )
 
 

@@ -50,14 +50,12 @@ _CLOCK = r"regexp_extract(t, '(-?)(\d+):(\d+):(\d+)(\.\d+)?$', {0})"
 
 MACROS = (
     "emu_trimmed(t) AS CASE WHEN contains(t, '.') THEN rtrim(rtrim(t, '0'), '.') ELSE t END",
-    # %.15g where that is exact, else %.17g: an exponent from the 16th digit on.
-    "emu_float_digits(s, d) AS CASE WHEN length(d) >= 16 AND length(rtrim(d, '0')) <= 15 "
-    "THEN s || d[1] || rtrim('.' || rtrim(d[2:], '0'), '.') || 'e+' || (length(d) - 1) "
-    "ELSE s || d END",
+    # As many digits as make it exact, but 15 or 17, as BigQuery's open source writes them.
+    "emu_float_digits(x) AS CASE WHEN x = 0 THEN '0' "
+    "WHEN try_cast(printf('%.15g', x) AS DOUBLE) = x THEN printf('%.15g', x) "
+    "ELSE printf('%.17g', x) END",
     "emu_float(t) AS CASE t WHEN 'nan' THEN 'NaN' WHEN 'inf' THEN 'Infinity' "
-    "WHEN '-inf' THEN '-Infinity' WHEN '-0.0' THEN '0' ELSE CASE WHEN t LIKE '%.0' THEN "
-    r"emu_float_digits(regexp_extract(t, '^-?')::VARCHAR, regexp_extract(t, '(\d+)\.0$', 1)) "
-    "ELSE t END END",
+    "WHEN '-inf' THEN '-Infinity' ELSE emu_float_digits(try_cast(t AS DOUBLE)) END",
     f"emu_fraction(t) AS {_FRACTION.format('t')}",
     "emu_interval(t) AS concat("
     f"{_PART.format('year')}, '-', {_PART.format('month')}, ' ', {_PART.format('day')}, ' ', "

@@ -18,6 +18,12 @@ TEXTS = {
     "CAST(1e15 AS STRING)": "1e+15",
     "CAST(1e20 AS STRING)": "1e+20",
     "CAST(1e-7 AS STRING)": "1e-07",
+    "CAST(-0.0 AS STRING)": "0",
+    # 16 digits would do: https://github.com/google/googlesql, RoundTripDoubleToString
+    "CAST(0.1234567890123456 AS STRING)": "0.12345678901234559",
+    "CAST(1234567890123456.0 AS STRING)": "1234567890123456",
+    "FORMAT('%.16g', 0.1234567890123456)": "0.1234567890123456",
+    "FORMAT('%.15g', -0.0)": "-0",
     "CAST(CAST('nan' AS FLOAT64) AS STRING)": "NaN",
     "CAST(CAST('-inf' AS FLOAT64) AS STRING)": "-Infinity",
     "CAST(true AS STRING)": "true",
