@@ -8,6 +8,7 @@ assert own.seen(path="/compose")["count"] == 2
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -29,6 +30,11 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
+def emulator_python() -> str:
+    """The Python that runs the emulators: they need 3.11, where CKAN itself may run on 3.10."""
+    return os.environ.get("EMULATOR_PYTHON", sys.executable)
+
+
 class OwnEmulator:
     """The emulator as a process of its own."""
 
@@ -38,7 +44,7 @@ class OwnEmulator:
         self.key_file = folder / "key.json"
         self._process = subprocess.Popen(
             [
-                *(sys.executable, "-m", "ckanext.bigquery_datastore.emulator"),
+                *(emulator_python(), "-m", "ckanext.bigquery_datastore.emulator"),
                 *("--bigquery-port", str(ports[0]), "--storage-port", str(ports[1])),
                 *("--credentials-file", str(self.key_file)),
             ],

@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Iterator
@@ -19,14 +17,9 @@ import pytest
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import bigquery, storage
 
+from ckanext.bigquery_datastore.tests.dump.emulated import emulator_python, free_port
+
 LOCATION = "EU"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class Emulator:
@@ -44,9 +37,7 @@ class Emulator:
     @property
     def arguments(self) -> list[str]:
         return [
-            sys.executable,
-            "-m",
-            "ckanext.bigquery_datastore.emulator",
+            *(emulator_python(), "-m", "ckanext.bigquery_datastore.emulator"),
             *("--data", str(self.data)),
             *("--bigquery-port", str(self.bigquery_port)),
             *("--storage-port", str(self.storage_port)),

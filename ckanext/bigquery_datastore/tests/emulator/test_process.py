@@ -8,7 +8,6 @@ import signal
 import socket
 import stat
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +15,8 @@ import httpx
 import pytest
 from google.api_core.exceptions import Conflict
 from google.cloud import bigquery
+
+from ckanext.bigquery_datastore.tests.dump.emulated import emulator_python
 
 from .conftest import LOCATION, Emulator, run, until
 
@@ -62,7 +63,7 @@ def test_nothing_of_ckan_is_imported() -> None:
         "import sys, ckanext.bigquery_datastore.emulator.process; "
         "sys.exit(any(name == 'ckan' or name.startswith('ckan.') for name in sys.modules))"
     )
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    assert subprocess.run([emulator_python(), "-c", code], check=False).returncode == 0
 
 
 def test_the_key_file_is_ours_alone(running: Emulator) -> None:
