@@ -133,7 +133,8 @@ def floating(value: Any) -> str:
     number = float(given)
     if number in (float("inf"), float("-inf")):
         raise BadValue(f'"{given}" is out of range for type double precision')
-    return repr(number)
+    # PostgreSQL reads a number (not a text) as a numeric, which has no -0: adding 0.0 makes it 0.
+    return repr(number if isinstance(value, str) else number + 0.0)
 
 
 def numeric(value: Any, precision: int | None = None, scale: int = 0) -> str:
