@@ -27,14 +27,16 @@ from bqemulator.sql.translator import SQLTranslator
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
+from .ddl import Definition, definition_of
 from .dialect import column_names
-from .engine import Engine, TableName
+from .engine import Engine, TableName, quote_name
 from .errors import ApiError
 from .exports import Exporter, parse_export
 from .jobs import Job
+from .load_reading import types_of
 from .shards import Source
 from .sizes import billed
-from .tables import enter
+from .tables import enter, touched
 
 _CALLER = CallerIdentity(principal="user:anonymous@bqemulator.local", is_authenticated=False)
 _READS = ("SELECT", "EXPORT_DATA")
@@ -97,7 +99,11 @@ class Queries:
             job.wait_until(1)
             with self._engine.writing():
                 job.check()
-                self._execute(job, sql)
+                parameters = job.settings.get("queryParameters") or []
+                if definition := definition_of(job.project, sql, parameters):
+                    self._define(job, definition)
+                else:
+                    self._execute(job, sql)
 
     def dry_run(self, job: Job) -> None:
         """Fill in bytes and schema without running anything."""
@@ -174,6 +180,31 @@ class Queries:
                 connection.unregister("emulator_rows")
             if existing is None:
                 enter(self._context, target)
+
+    def _define(self, job: Job, definition: Definition) -> None:
+        """Make a table, or replace it: rows, columns and what is said of them."""
+        target, catalog = definition.target, self._context.catalog
+        if catalog.get_dataset(target.project, target.dataset) is None:
+            raise ApiError("notFound", f"Not found: Dataset {target.project}:{target.dataset}")
+        definition.check(catalog.get_table(target.project, target.dataset, target.table))
+        sql, values = self._translated(job, definition.select)
+        columns = ", ".join(f"{quote_name(n)} {t}" for n, t in types_of(definition.fields))
+        self._engine.execute("BEGIN TRANSACTION")
+        try:
+            self._engine.execute(f"CREATE OR REPLACE TABLE {target.quoted} ({columns})")
+            self._engine.execute(f"INSERT INTO {target.quoted} {sql}", values)
+            self._engine.execute("COMMIT")
+        except duckdb.InterruptException:
+            self._engine.execute("ROLLBACK")
+            raise
+        except duckdb.Error as error:
+            self._engine.execute("ROLLBACK")
+            raise _in_bigquery_words(error, sql) from error
+        if catalog.get_table(target.project, target.dataset, target.table) is None:
+            enter(self._context, target)
+        meta = catalog.get_table(target.project, target.dataset, target.table)
+        assert meta is not None
+        catalog.update_table(touched(meta, **definition.changes))
 
     def _export(self, job: Job, sql: str) -> None:
         export = parse_export(sql)

@@ -194,6 +194,8 @@ class Tables:
                 changes["labels"] = {k: v for k, v in labels.items() if v is not None}
             if "expirationTime" in body or whole:
                 changes["expiration_time"] = _moment(body.get("expirationTime"))
+            if "clustering" in body or whole:
+                changes["clustering"] = _rest_to_clustering(body.get("clustering"), None)
             if (body.get("schema") or {}).get("fields") and meta.table_type == "TABLE":
                 changes["schema"] = self._changed_schema(name, meta, _fields(body))
             elif (body.get("schema") or {}).get("fields"):
