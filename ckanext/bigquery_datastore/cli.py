@@ -10,11 +10,10 @@ from pathlib import Path
 import click
 from ckan import model
 from ckan.plugins import toolkit as tk
-from google.cloud import bigquery as gbq
 
 from ckanext.bigquery_datastore import clients, config, downloads, load, purging
 from ckanext.bigquery_datastore.backend import BigQueryBackend
-from ckanext.bigquery_datastore.backend.types import of_name
+from ckanext.bigquery_datastore.backend.types import Type, of_name
 from ckanext.bigquery_datastore.dump import sweep as sweeping
 from ckanext.bigquery_datastore.errors import BigQueryDatastoreError
 
@@ -49,7 +48,12 @@ def load_file(
 ) -> None:
     """Replace the table of RESOURCE (its id) by the rows of FILE (CSV, NDJSON or Parquet).
 
-    A column _id is added: the place of the row in the file.
+    A column _id is added: the place of the row in the file. A file that has one already, as
+    downloads have, is numbered anew.
+
+    Columns that the table has already keep their types and what the data dictionary says of them;
+    the table keeps its aliases and its primary key. The table is replaced in one step, or not at
+    all.
     """
     with _said_to_person():
         found = model.Resource.get(resource)
@@ -60,11 +64,11 @@ def load_file(
             rows = load.load(
                 clients.bigquery_rw(),
                 downloads.store_rw(),
-                gbq.TableReference.from_string(f"{config.project()}.{config.dataset()}.{found.id}"),
+                found.id,
                 file,
                 file_format,
                 null=null,
-                types=dict(map(_bigquery_type, types)),
+                types=dict(map(_type_of, types)),
                 labels=config.job_labels(),
                 progress=bar.update,
             )
@@ -80,13 +84,15 @@ def sweep(resource: str | None) -> None:
     """Delete exports that a newer one has replaced, and what broken ones have left.
 
     Nothing goes that a download link may still point to, but exports of resources that are
-    deleted, private or without a table by now. The site does all this by itself, after each export
-    and each deletion; this command does it for all resources, now, and mends what failed then.
+    deleted, private or without a table by now, and what a `load` that was killed has left a day
+    ago. The site does all this by itself, after each export, deletion and load; this command does
+    it for all resources, now, and mends what failed then.
     """
     with _said_to_person():
         prefix = f"{sweeping.ROOT}{resource}/" if resource else sweeping.ROOT
         deleted = sweeping.sweep(downloads.store_rw(), prefix, downloads.url_lifetime())
         if resource is None:
+            deleted += load.sweep(clients.bigquery_rw(), downloads.store_rw())
             deleted += purging.purge_orphans(BigQueryBackend().get_all_ids())
         click.echo(f"{deleted} objects deleted")
 
@@ -107,12 +113,12 @@ def emulator(arguments: tuple[str, ...]) -> None:
     command.main(list(arguments), prog_name="ckan bigquery emulator")
 
 
-def _bigquery_type(pair: str) -> tuple[str, str]:
+def _type_of(pair: str) -> tuple[str, Type]:
     name, _, type_name = pair.partition("=")
     known = of_name(type_name)
     if known is None:
         raise click.ClickException(f"--type {pair}: {type_name!r} is no type of the DataStore.")
-    return name, known.bq
+    return name, known
 
 
 @contextmanager

@@ -132,7 +132,7 @@ def _check_name(name: str) -> None:
 def planned(table: Table | None, id: str, asked: Sequence[Wish]) -> Table:
     """The table as it will be, with the columns asked for behind those it has."""
     if table is None:
-        table = Table(config.project(), config.dataset(), id, (_id_column(),))
+        table = Table(config.project(), config.dataset(), id, (id_column(),))
     columns = {column.name: column for column in table.columns}
     new = [wish for wish in asked if wish.id not in columns]
     stored = stored_names([wish.id for wish in new], [c.stored for c in table.columns] + [table.id])
@@ -149,7 +149,7 @@ def planned(table: Table | None, id: str, asked: Sequence[Wish]) -> Table:
     return replace(table, columns=tuple(columns.values()))
 
 
-def _id_column() -> Column:
+def id_column() -> Column:
     return Column(ID, types.TYPES["int8"], ID)
 
 
@@ -159,10 +159,8 @@ def create(client: bigquery.Client, table: Table) -> Table:
     :raises Invalid: its data dictionary does not fit
     """
     api = bigquery.Table(reference(table.id), schema=_schema(table, {}))
-    api.description = _description(table)
-    clustered = _clustering(table)
-    if clustered:
-        api.clustering_fields = clustered
+    api.description = description_of(table)
+    api.clustering_fields = clustering(table) or None
     with clients.told(f"making the table {table.id}", gexc.Conflict):
         try:
             return from_api(client.create_table(api, **clients.budget()))
@@ -176,7 +174,7 @@ def create(client: bigquery.Client, table: Table) -> Table:
 
 def change(client: bigquery.Client, before: Table, after: Table) -> Table:
     """Give the table the columns and the metadata of ``after``; the table as it is then."""
-    description = _description(after)
+    description = description_of(after)
     if after.columns == before.columns and description == before.description:
         return before
     with clients.told(f"changing the table {after.id}"):
@@ -195,7 +193,11 @@ def drop_columns(client: bigquery.Client, table: Table, names: Sequence[str]) ->
     return get_table(client, table.id) or table
 
 
-def _description(table: Table) -> str:
+def description_of(table: Table) -> str:
+    """The table's description.
+
+    :raises Invalid: its data dictionary does not fit
+    """
     try:
         return table_description(table)
     except TooMuchMetadata as err:
@@ -217,7 +219,7 @@ def _schema(
     return fields
 
 
-def _clustering(table: Table) -> list[str]:
+def clustering(table: Table) -> list[str]:
     """Columns to keep rows together by: the key, then indexes, or else ``_id``. At most four.
 
     https://cloud.google.com/bigquery/docs/clustered-tables#limitations
@@ -264,19 +266,25 @@ def set_aliases(client: bigquery.Client, table: Table, aliases: Sequence[str]) -
         if alias not in aliases:
             _drop_view(client, table.id, alias)
     for alias in aliases:
-        view = bigquery.Table(reference(alias))
-        view.view_query = f"SELECT * FROM {table.sql_name}"
-        view.description = alias_description(table.id)
-        view.labels = {ALIAS_LABEL: re.sub(r"[^a-z0-9_-]", "_", table.id.lower())[:63]}
-        with clients.told(f"making the alias {alias}", gexc.Conflict, gexc.BadRequest):
-            try:
-                # Anew, also where it exists: a view keeps the columns of the day it was made.
-                client.delete_table(reference(alias), not_found_ok=True, **clients.budget())
-                client.create_table(view, **clients.budget())
-            except gexc.Conflict:
+        _set_view(client, table, alias)
+
+
+def _set_view(client: bigquery.Client, table: Table, alias: str) -> None:
+    view = bigquery.Table(reference(alias))
+    view.view_query = f"SELECT * FROM {table.sql_name}"
+    view.description = alias_description(table.id)
+    view.labels = {ALIAS_LABEL: re.sub(r"[^a-z0-9_-]", "_", table.id.lower())[:63]}
+    with clients.told(f"making the alias {alias}", gexc.Conflict, gexc.BadRequest):
+        try:
+            client.create_table(view, **clients.budget())
+        except gexc.Conflict:
+            found = get_table(client, alias)
+            if found is None or found.alias_of != table.id:
                 raise Invalid({"alias": [f'"{alias}" already exists']}) from None
-            except gexc.BadRequest:
-                raise Invalid({"alias": [f'"{alias}" is not a valid alias name']}) from None
+            # Anew: a view shows the columns of the day that its query was set.
+            client.update_table(view, ["view_query", "description", "labels"], **clients.budget())
+        except gexc.BadRequest:
+            raise Invalid({"alias": [f'"{alias}" is not a valid alias name']}) from None
 
 
 def _drop_view(client: bigquery.Client, resource_id: str, alias: str) -> None:

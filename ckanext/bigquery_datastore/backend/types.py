@@ -199,6 +199,11 @@ class Type:
     document: bool = False  # JSON in a STRING; core's text formats write NULL as ``null``
 
     @property
+    def holds_json(self) -> bool:
+        """Whether its values are JSON documents, whatever BigQuery keeps them in."""
+        return self.read is _read_json
+
+    @property
     def is_number(self) -> bool:
         return self.bq in ("INT64", "FLOAT64", "NUMERIC", "BIGNUMERIC")
 

@@ -118,7 +118,9 @@ def _value(node: Expression, values: Mapping[str, Any]) -> Any:
     if isinstance(node, exp.Parameter):
         return values[node.name.lower()]
     if isinstance(node, exp.Array):
-        return dict(tuple(_value(part, values) for part in pair.expressions) for pair in node.expressions)
+        return dict(
+            tuple(_value(part, values) for part in pair.expressions) for pair in node.expressions
+        )
     return node.name
 
 

@@ -105,7 +105,13 @@ class Loader:
         if not fields:
             if options.format != "PARQUET" and not options.autodetect:
                 raise ApiError("invalid", "No schema specified on job or table.")
-            fields = detected(connection, files, options)
+            try:
+                fields = detected(connection, files, options)
+            except duckdb.InterruptException:
+                raise
+            except duckdb.Error as error:
+                words = what_is_wrong(connection, files[0], (), options, error)
+                raise _bad_file(words, options) from error
         check_names(fields)
         for file in files:
             if (sql := quoted_newline(file, fields, options)) and _any(connection, sql):

@@ -49,9 +49,7 @@ def test_a_replaced_table_says_nothing_of_what_it_was(bq: bigquery.Client, datas
     assert [tuple(row) for row in bq.list_rows(name)] == [("x", 2)]
 
 
-def test_rows_that_do_not_fit_leave_the_table_as_it_was(
-    bq: bigquery.Client, dataset: str
-) -> None:
+def test_rows_that_do_not_fit_leave_the_table_as_it_was(bq: bigquery.Client, dataset: str) -> None:
     name = f"local.{dataset}.t"
     run(bq, f"CREATE TABLE `{name}` (a INT64) AS SELECT 1")
     with pytest.raises(BadRequest):

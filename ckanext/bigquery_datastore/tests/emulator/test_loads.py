@@ -226,3 +226,10 @@ def test_a_query_result_is_loaded_rows_and_all(bq: bigquery.Client, dataset: str
     load(bq, dataset, b"1,x\n2,y\n")
     sql = f"SELECT COUNT(*) AS n, MAX(b) AS last FROM `{dataset}.t`"
     assert [dict(row) for row in run(bq, sql).result()] == [{"n": 2, "last": "y"}]
+
+
+def test_lines_that_no_columns_can_be_found_in_fail_the_job(
+    bq: bigquery.Client, dataset: str
+) -> None:
+    with pytest.raises(BadRequest, match="Error while reading data"):
+        load(bq, dataset, b"n,a,b\n1,2,3\n2,3\n", schema=None, autodetect=True, skip_leading_rows=1)

@@ -13,6 +13,7 @@ from ckan.cli.cli import ckan
 from ckan.tests import factories, helpers
 
 from ckanext.bigquery_datastore import config, load
+from ckanext.bigquery_datastore.load import files
 from ckanext.bigquery_datastore.tests.dump.exporting import Place
 
 pytestmark = pytest.mark.usefixtures("non_clean_db", "datastore", "with_plugins")
@@ -69,6 +70,27 @@ def test_ndjson(cli, resource_id, tmp_path):
     ]
 
 
+def test_a_key_that_comes_late_and_nested_values_have_columns_that_can_be_written(
+    cli, resource_id, tmp_path
+):
+    file = tmp_path / "rows.ndjson"
+    lines = ['{"n": 1, "tags": ["a", "b"], "at": {"x": 1.5, "path": [1]}}'] * 600
+    file.write_text("\n".join([*lines, '{"late": "x", "tags": []}']))
+    result = run(cli, resource_id, file)
+    assert result.exit_code == 0, result.output
+    assert types(resource_id)["tags"] == "_text"
+    last = {"late": "y", "tags": ["c"], "at": {"x": 2}, "n": 3}
+    helpers.call_action(
+        "datastore_upsert", resource_id=resource_id, records=[last], method="insert", force=True
+    )
+    found = helpers.call_action("datastore_search", resource_id=resource_id, offset=599)["records"]
+    assert found == [
+        {"_id": 600, "n": 1, "tags": ["a", "b"], "at": {"x": 1.5, "path": [1]}, "late": None},
+        {"_id": 601, "n": None, "tags": [], "at": None, "late": "x"},
+        {"_id": 602, **last},
+    ]
+
+
 def test_parquet(cli, resource_id, tmp_path):
     file = tmp_path / "rows.parquet"
     pq.write_table(pa.table({"name": ["a", "b", None], "size": [1, 2, 3]}), file)
@@ -82,7 +104,7 @@ def test_parquet(cli, resource_id, tmp_path):
 def test_many_objects_are_one_table_in_the_order_of_the_file(
     cli, resource_id, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(load, "CHUNK_BYTES", 100)
+    monkeypatch.setattr(files, "CHUNK_BYTES", 100)
     file = tmp_path / "rows.csv"
     file.write_text("n\n" + "".join(f"{number}\n" for number in range(500)))
     result = run(cli, resource_id, file)
@@ -105,9 +127,46 @@ def test_a_file_that_bigquery_cannot_read_leaves_the_table_as_it_was(cli, resour
     run(cli, resource_id, file)
     file.write_text("a\nnot a number\n")
     result = run(cli, resource_id, file, "--type", "a=int")
-    assert result.exit_code == 1
+    assert result.exit_code == 1, result.output
     assert "BigQuery cannot load the file" in result.output
+    assert "for field a (" in result.output
+    assert "--type COLUMN=TYPE gives a column another type" in result.output
     assert records(resource_id) == [{"_id": 1, "a": 1}]
+
+
+def test_an_empty_parquet_file_replaces_nothing(cli, resource_id, tmp_path):
+    file = tmp_path / "rows.parquet"
+    pq.write_table(pa.table({"name": pa.array([], pa.string())}), file)
+    result = run(cli, resource_id, file)
+    assert result.exit_code == 1, result.output
+    assert "rows.parquet has no rows. Nothing is replaced." in result.output
+
+
+def test_names_that_bigquery_cannot_have_are_ckans_all_the_same(cli, resource_id, tmp_path):
+    file = tmp_path / "rows.csv"
+    file.write_text('"a.b",A.B,"c, d!",select\n1,2,3,4\n')
+    result = run(cli, resource_id, file)
+    assert result.exit_code == 0, result.output
+    assert records(resource_id) == [{"_id": 1, "a.b": 1, "A.B": 2, "c, d!": 3, "select": 4}]
+
+
+@pytest.mark.parametrize("format_name", ["csv", "ndjson", "parquet"])
+def test_a_download_can_be_loaded_again(cli, resource_id, tmp_path, format_name):
+    file = tmp_path / "rows.csv"
+    file.write_text("name,size\na,1\nb,\nc,3\n")
+    assert run(cli, resource_id, file).exit_code == 0
+    helpers.call_action(
+        "datastore_delete", resource_id=resource_id, filters={"name": "a"}, force=True
+    )
+    place = Place(config.dataset(), config.export_bucket())
+    file = tmp_path / f"download.{format_name}"
+    file.write_bytes(place.file(resource_id, format_name))
+    result = run(cli, resource_id, file)
+    assert result.exit_code == 0, result.output
+    assert records(resource_id) == [
+        {"_id": 1, "name": "b", "size": None},
+        {"_id": 2, "name": "c", "size": 3},
+    ]
 
 
 def test_nothing_is_left_in_the_bucket(cli, resource_id, tmp_path):
@@ -124,7 +183,15 @@ def test_nothing_is_left_in_the_bucket(cli, resource_id, tmp_path):
     ("name", "text", "arguments", "words"),
     [
         ("rows.xlsx", "x", [], "Name it with --format"),
+        ("rows.csv", "", [], "has no rows"),
         ("rows.csv", "a\n", [], "has no rows"),
+        ("rows.ndjson", "\n", [], "has no rows"),
+        ("rows.csv", "a,b,a\n1,2,3\n", [], 'two columns called "a"'),
+        ("rows.csv", "a,,b\n1,2,3\n", [], "Column 2 of the file has no name"),
+        ("rows.csv", "a,_b\n1,2\n", [], "may not begin with an underscore"),
+        ("rows.csv", "a,b\n1,2\n3\n", [], "BigQuery cannot load the file"),
+        ("rows.ndjson", '{"a.b": 1}\n', [], "BigQuery cannot read the key 'a.b'"),
+        ("rows.ndjson", '{"a": 1}\n{"a": "x"}\n', ["--type", "a=int"], "for field a "),
         ("rows.csv", 'a\n"x\n', [], "closing quote"),
         ("rows.csv", "a\n1\n", ["--type", "b=text"], "no column b"),
         ("rows.csv", "a\n1\n", ["--type", "a=colour"], "'colour' is no type"),
@@ -136,13 +203,13 @@ def test_what_cannot_be_loaded_is_said_in_a_sentence(
     file = tmp_path / name
     file.write_text(text)
     result = run(cli, resource_id, file, *arguments)
-    assert result.exit_code == 1
-    assert words in result.output
+    assert result.exit_code == 1, result.output
+    assert words in result.output, result.output
 
 
 def test_a_resource_that_is_not_there_is_said(cli, tmp_path):
     file = tmp_path / "rows.csv"
     file.write_text("a\n1\n")
     result = run(cli, "nothing", file)
-    assert result.exit_code == 1
+    assert result.exit_code == 1, result.output
     assert "There is no resource nothing" in result.output

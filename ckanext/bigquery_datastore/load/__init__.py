@@ -1,0 +1,261 @@
+"""A file becomes a DataStore table, in one step, or nothing does.
+
+Rows of CSV and NDJSON are numbered on their way up (``_id`` is the place in the file), in objects
+of a few megabytes each: no disk is needed, a broken upload repeats one object, and BigQuery reads
+them side by side (https://cloud.google.com/bigquery/docs/batch-loading-data). A load job puts them
+into a table beside the resource's own. Only then the table's writers are asked to wait, and one
+statement replaces it, its rows and its columns, with the metadata that it keeps.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from google.api_core import exceptions as gexc
+from google.cloud import bigquery
+
+from ckanext.bigquery_datastore import clients
+from ckanext.bigquery_datastore.backend import lock, query, replacing
+from ckanext.bigquery_datastore.backend.schema import ID, get_table, quote_name, reference
+from ckanext.bigquery_datastore.backend.types import Type
+from ckanext.bigquery_datastore.dump.storage import Headers, Store, StoredObject
+from ckanext.bigquery_datastore.errors import BadRequest
+from ckanext.bigquery_datastore.load import columns
+from ckanext.bigquery_datastore.load.columns import Staged
+from ckanext.bigquery_datastore.load.files import (
+    FILE_FORMATS,
+    ROW,
+    FileFormat,
+    check_names,
+    chunks,
+    format_of,
+    opened,
+)
+
+__all__ = ["FILE_FORMATS", "FileFormat", "format_of", "load", "sweep"]
+
+ROOT = "loads/"
+STAGING_PREFIX = "_load_"
+JOB_SECONDS = 6 * 3600
+
+# A load has at most two jobs and two statements of six hours after its last object.
+LOAD_LIFETIME = dt.timedelta(hours=24)
+
+# Tells how many bytes of the input have been read since it was last called.
+Progress = Callable[[int], None]
+
+
+class Unreadable(Exception):
+    """BigQuery's own words for what is wrong with a file."""
+
+
+def load(
+    client: bigquery.Client,
+    store: Store,
+    id: str,
+    path: Path,
+    file_format: FileFormat,
+    *,
+    null: str | None = None,
+    types: Mapping[str, Type] | None = None,
+    labels: Mapping[str, str] | None = None,
+    progress: Progress = lambda read: None,
+) -> int:
+    """Replace the resource's table by the rows of the file; how many rows that were.
+
+    :param null: what stands for a missing value in a CSV file
+    :param types: types by column name; a column that the table has already keeps its type, and
+        those of the others are inferred
+    :raises BadRequest: the file cannot be read so, or has not what the table's key needs; the
+        table is as it was
+    """
+    sweep(client, store)
+    folder = f"{ROOT}{uuid.uuid4().hex}/"
+    names: list[str] = []
+    config = _job_config(file_format, null, labels or {})
+    source = f"gs://{store.bucket}/{folder}"
+    try:
+        count = _upload(store, folder, path, file_format, names, progress)
+        if not count:
+            raise BadRequest(f"{path.name} has no rows. Nothing is replaced.")
+        with _table_beside(client) as staging:
+            if file_format.number:
+                staged = _plan(client, id, source, names, types or {}, file_format, config)
+                config.schema, config.autodetect = columns.schema(staged), False
+                _run(client, f"{source}*", staging, config)
+            else:
+                _run(client, f"{source}*", staging, config)
+                staged = _plan_of_table(client, id, staging, types or {})
+            number = quote_name(ROW) if file_format.number else "ROW_NUMBER() OVER ()"
+            return _replace(client, id, path.name, staging, staged, number)
+    except Unreadable as err:
+        raise BadRequest(
+            f"BigQuery cannot load the file: {columns.in_words(str(err), names)}. Nothing is "
+            "replaced. The option --type COLUMN=TYPE gives a column another type."
+        ) from err
+    finally:
+        store.delete(store.list(folder))
+
+
+def sweep(client: bigquery.Client, store: Store) -> int:
+    """Delete what loads that were killed have left; how many objects and tables."""
+    until = dt.datetime.now(dt.timezone.utc) - LOAD_LIFETIME
+    folders: dict[str, list[StoredObject]] = {}
+    for found in store.list(ROOT):
+        folders.setdefault(found.name.split("/")[1], []).append(found)
+    deleted = sum(
+        store.delete(objects)
+        for objects in folders.values()
+        if max(found.created for found in objects) < until
+    )
+    place = reference(STAGING_PREFIX)
+    with clients.told("listing the tables"):
+        for item in client.list_tables(
+            bigquery.DatasetReference(place.project, place.dataset_id), **clients.budget(30)
+        ):
+            if item.table_id.startswith(STAGING_PREFIX) and item.created and item.created < until:
+                client.delete_table(item.reference, not_found_ok=True, **clients.budget())
+                deleted += 1
+    return deleted
+
+
+# --- from the file to a table beside the resource's ---------------------------------------------
+
+
+def _upload(
+    store: Store,
+    folder: str,
+    path: Path,
+    file_format: FileFormat,
+    names: list[str],
+    progress: Progress,
+) -> int:
+    """The file's chunks as objects below the folder; how many. Tells the columns' ``names``."""
+    headers = Headers("application/octet-stream")
+    with path.open("rb") as raw:
+        if not file_format.number:
+            store.create(f"{folder}00000001", opened(raw), headers)
+            progress(path.stat().st_size)
+            return 1
+        read = number = 0
+        records = file_format.number(opened(raw), names)
+        for number, chunk in enumerate(chunks(records, file_format.by_place), 1):
+            store.create(f"{folder}{number:08d}", chunk, headers)
+            progress(raw.tell() - read)
+            read = raw.tell()
+    return number
+
+
+def _job_config(
+    file_format: FileFormat, null: str | None, labels: Mapping[str, str]
+) -> bigquery.LoadJobConfig:
+    job_config = bigquery.LoadJobConfig(
+        source_format=file_format.source_format,
+        write_disposition=bigquery.WriteDisposition.WRITE_TRUNCATE,
+        autodetect=file_format.number is not None,
+        labels=dict(labels),
+    )
+    if file_format.name == "csv":
+        job_config.skip_leading_rows = 1
+        job_config.allow_quoted_newlines = True
+        job_config.null_marker = null or ""
+    return job_config
+
+
+def _plan(
+    client: bigquery.Client,
+    id: str,
+    source: str,
+    names: Sequence[str],
+    given: Mapping[str, Type],
+    file_format: FileFormat,
+    config: bigquery.LoadJobConfig,
+) -> list[Staged]:
+    """The columns of the file, each with the type that is asked for, or that the table has, or
+    that BigQuery infers from the first chunk."""
+    known = columns.known_types(names, given, get_table(client, id))
+    inferred: Sequence[bigquery.SchemaField] = ()
+    if len(known) < len(names):
+        with _table_beside(client) as trial:
+            _run(client, f"{source}00000001", trial, config)
+            inferred = _fields(client, trial)
+    return columns.staged(names, known, inferred, file_format.by_place)
+
+
+def _plan_of_table(
+    client: bigquery.Client, id: str, staging: bigquery.TableReference, given: Mapping[str, Type]
+) -> list[Staged]:
+    fields = _fields(client, staging)
+    names = [field.name for field in fields]
+    check_names(names)
+    known = columns.known_types(names, given, None)
+    return columns.converted(fields, known, get_table(client, id))
+
+
+def _fields(
+    client: bigquery.Client, table: bigquery.TableReference
+) -> Sequence[bigquery.SchemaField]:
+    with clients.told("the columns of the file"):
+        return client.get_table(table, **clients.budget()).schema
+
+
+@contextmanager
+def _table_beside(client: bigquery.Client) -> Iterator[bigquery.TableReference]:
+    """A name in the same dataset that nobody has, for as long as it is needed."""
+    table = reference(f"{STAGING_PREFIX}{uuid.uuid4().hex}")
+    try:
+        yield table
+    finally:
+        client.delete_table(table, not_found_ok=True, **clients.budget())
+
+
+def _run(
+    client: bigquery.Client,
+    uri: str,
+    table: bigquery.TableReference,
+    job_config: bigquery.LoadJobConfig,
+) -> None:
+    try:
+        with clients.told("loading the file", gexc.BadRequest, gexc.NotFound):
+            job = client.load_table_from_uri(uri, table, job_config=job_config, **clients.budget())
+            job.result(timeout=JOB_SECONDS)
+    except (gexc.BadRequest, gexc.NotFound) as err:
+        raise Unreadable(_first_reason(err).rstrip(".")) from err
+
+
+def _first_reason(err: gexc.GoogleAPICallError) -> str:
+    messages = [error.get("message") for error in err.errors or () if isinstance(error, dict)]
+    return next(filter(None, messages), err.message)
+
+
+# --- from there to the resource's table ---------------------------------------------------------
+
+
+def _replace(
+    client: bigquery.Client,
+    id: str,
+    file_name: str,
+    staging: bigquery.TableReference,
+    staged: Sequence[Staged],
+    number: str,
+) -> int:
+    """Put the rows in the table's place, while no one else changes it; how many."""
+    with clients.told("the rows of the file"):
+        count = client.get_table(staging, **clients.budget()).num_rows or 0
+    if not count:
+        raise BadRequest(f"{file_name} has no rows. Nothing is replaced.")
+    with lock.writing(id):
+        before = get_table(client, id)
+        wanted = [(column.name, column.type) for column in staged if column.name != ID]
+        after = replacing.planned(before, id, wanted)
+        rows = columns.select(after, staging, staged, number)
+        try:
+            replacing.check_key(client, after, rows, JOB_SECONDS)
+            replacing.replace_table(client, before, after, rows, JOB_SECONDS)
+        except query.Refused as err:
+            raise Unreadable(str(err).rstrip(".")) from err
+    return count

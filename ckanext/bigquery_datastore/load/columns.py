@@ -1,0 +1,154 @@
+"""The columns of a file: their types, how BigQuery reads them, how they get into the table. Pure.
+
+A column that the table has already keeps its type: a code of digits that was loaded as text once
+stays a text. What cannot be read so is refused, and ``--type`` gives another type.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from google.cloud import bigquery
+
+from ckanext.bigquery_datastore.backend import types
+from ckanext.bigquery_datastore.backend.table import ID, Table, quote_name
+from ckanext.bigquery_datastore.backend.types import LEGACY_NAMES, TYPES, Type
+from ckanext.bigquery_datastore.errors import BadRequest
+from ckanext.bigquery_datastore.load.files import PLACE, ROW, place
+
+# What a column of a Parquet file may become without a loss, where the table has another type.
+_WITHOUT_LOSS = {("TIMESTAMP", "DATETIME"), ("DATETIME", "TIMESTAMP"), ("INT64", "NUMERIC")}
+
+
+@dataclass(frozen=True)
+class Staged:
+    """A column between the file and the table.
+
+    ``stored`` is its name where the file was loaded, ``loaded`` BigQuery's type there, ARRAY for
+    a repeated one; ``type`` is its type in the table to be.
+    """
+
+    name: str
+    stored: str
+    loaded: str
+    type: Type
+
+    @property
+    def sql(self) -> str:
+        """The value that belongs into the table."""
+        column = quote_name(self.stored)
+        if self.type.holds_json and self.type.bq == "STRING":
+            # Parsed, so that nothing that is not JSON comes into the table.
+            parsed = f"PARSE_JSON({column})" if self.loaded == "STRING" else column
+            return f"IF({column} IS NULL, NULL, TO_JSON_STRING({parsed}))"
+        return column if self.loaded == self.type.bq else f"CAST({column} AS {self.type.bq})"
+
+
+def known_types(
+    names: Sequence[str], given: Mapping[str, Type], table: Table | None
+) -> dict[str, Type]:
+    """The types that need not be inferred: those asked for, else those that the table has.
+
+    :raises BadRequest: a type is given for a column that is not there
+    """
+    unknown = set(given) - set(names)
+    if unknown:
+        raise BadRequest(f"The file has no column {', '.join(sorted(unknown))}.")
+    columns = table.user_columns if table else ()
+    had = {c.name: c.type for c in columns if c.type.bq not in ("STRUCT", "ARRAY")}
+    known = {**had, **given, ID: TYPES["text"]}
+    return {name: known[name] for name in names if name in known}
+
+
+def staged(
+    names: Sequence[str],
+    known: Mapping[str, Type],
+    inferred: Sequence[bigquery.SchemaField],
+    by_place: bool,
+) -> list[Staged]:
+    """The columns of a CSV or NDJSON file, as they are to be loaded.
+
+    ``inferred`` are BigQuery's guesses. A key that is in none of the objects that it looked at
+    becomes a text.
+    """
+    stored = [place(number).decode() if by_place else name for number, name in enumerate(names)]
+    by_name = {field.name: field for field in inferred}
+    found = []
+    for name, column in zip(names, stored, strict=True):
+        type_ = known.get(name) or (
+            inferred_type(by_name[column]) if column in by_name else TYPES["text"]
+        )
+        # As JSON, nested values of any shape are read, and texts are checked.
+        loaded = "JSON" if type_.holds_json else type_.bq
+        found.append(Staged(name, column, loaded, type_))
+    return found
+
+
+def schema(columns: Sequence[Staged]) -> list[bigquery.SchemaField]:
+    """How BigQuery is told to read the numbered rows."""
+    return [
+        bigquery.SchemaField(ROW, "INT64"),
+        *(bigquery.SchemaField(column.stored, column.loaded) for column in columns),
+    ]
+
+
+def converted(
+    fields: Sequence[bigquery.SchemaField], given: Mapping[str, Type], table: Table | None
+) -> list[Staged]:
+    """The columns of a Parquet file, which tells their types itself.
+
+    A column keeps the type that the table has where the file's values go into it as they are.
+    """
+    found = []
+    for field in fields:
+        loaded = "ARRAY" if field.mode == "REPEATED" else _bq_type(field)
+        column = table.column(field.name) if table else None
+        type_ = given.get(field.name) or (
+            column.type if column and _fits(loaded, column.type) else inferred_type(field)
+        )
+        found.append(Staged(field.name, field.name, loaded, type_))
+    return found
+
+
+def _fits(loaded: str, type_: Type) -> bool:
+    if type_.bq in ("STRUCT", "ARRAY"):
+        return False
+    if loaded in ("STRUCT", "ARRAY", "JSON"):
+        return loaded == type_.bq or (type_.holds_json and type_.bq == "STRING")
+    return loaded == type_.bq or (loaded, type_.bq) in _WITHOUT_LOSS
+
+
+def inferred_type(field: bigquery.SchemaField) -> Type:
+    """The DataStore's type for a column of BigQuery's: one that can be written, if there is one."""
+    bq_type = _bq_type(field)
+    if bq_type == "STRUCT":
+        return TYPES["nested"]
+    element = types.of_column(bq_type, False, None)
+    if field.mode == "REPEATED":
+        return types.of_name(f"_{element.name}") or TYPES["nested"]
+    return TYPES["jsonb"] if bq_type == "JSON" else element
+
+
+def _bq_type(field: bigquery.SchemaField) -> str:
+    return LEGACY_NAMES.get(field.field_type, field.field_type)
+
+
+def select(
+    table: Table, staging: bigquery.TableReference, columns: Sequence[Staged], number: str
+) -> str:
+    """The query for the table's rows, its columns in their order; ``number`` gives ``_id``."""
+    by_name = {column.name: column for column in columns}
+    values = (
+        f"{number if column.name == ID else by_name[column.name].sql} AS {column.sql}"
+        for column in table.columns
+    )
+    source = quote_name(f"{staging.project}.{staging.dataset_id}.{staging.table_id}")
+    return f"SELECT {', '.join(values)} FROM {source}"
+
+
+def in_words(message: str, names: Sequence[str]) -> str:
+    """What BigQuery says of columns by their places, with their names."""
+    for number in range(len(names), 0, -1):
+        message = message.replace(f"{PLACE}{number}", names[number - 1])
+    return message

@@ -1,0 +1,119 @@
+"""Rows get their number on the way to BigQuery, and nothing else about them changes."""
+
+import io
+
+import pytest
+
+from ckanext.bigquery_datastore.errors import BadRequest
+from ckanext.bigquery_datastore.load.files import (
+    check_names,
+    format_of,
+    numbered_csv,
+    numbered_ndjson,
+)
+
+
+def csv(text: bytes) -> tuple[list[str], bytes]:
+    """The names of the columns, and the records below the header of places."""
+    names: list[str] = []
+    head, _, rows = b"".join(numbered_csv(io.BytesIO(text), names)).partition(b"\n")
+    places = [b"_column_%d" % number for number in range(1, len(names) + 1)]
+    assert head == b",".join([b"_row", *places] if names else [])
+    return names, rows
+
+
+def ndjson(text: bytes) -> tuple[list[str], list[bytes]]:
+    names: list[str] = []
+    return names, list(numbered_ndjson(io.BytesIO(text), names))
+
+
+def test_records_are_numbered_below_a_header_of_places():
+    assert csv(b"a,b\nx,y\nz,\n") == (["a", "b"], b"1,x,y\n2,z,\n")
+
+
+def test_line_ends_and_delimiters_inside_quotes_belong_to_the_record():
+    text = b'a,b\r\n"x\r\ny, ""z""\n",1\r\n2,3'
+    assert csv(text) == (["a", "b"], b'1,"x\r\ny, ""z""\n",1\r\n2,2,3\n')
+
+
+def test_names_may_be_in_quotes_and_have_what_bigquery_forbids():
+    assert csv('"a, ü",\tb.c! \n1,2\n'.encode()) == (["a, ü", "b.c!"], b"1,1,2\n")
+
+
+def test_a_byte_order_mark_does_not_become_part_of_the_first_name():
+    assert csv(b"\xef\xbb\xbfa\n1\n") == (["a"], b"1,1\n")
+
+
+def test_empty_lines_are_no_records_and_no_header():
+    assert csv(b"\na\n1\n\n2\n\r\n") == (["a"], b"1,1\n2,2\n")
+
+
+def test_nothing_has_no_names():
+    assert csv(b"") == ([], b"")
+    assert ndjson(b"\n\n") == ([], [])
+
+
+def test_a_quote_that_is_never_closed_is_named():
+    with pytest.raises(BadRequest, match="closing quote"):
+        csv(b'a\n"x\n')
+
+
+def test_names_in_another_encoding_are_named():
+    with pytest.raises(BadRequest, match="not in UTF-8"):
+        csv("größe\n1\n".encode("latin-1"))
+
+
+def test_objects_get_their_number_as_the_first_key():
+    names, lines = ndjson(b'{"a":1}\n\n  { "b" : "\xc3\xa9" }\n{}\n{"b":2,"_id":9}\n')
+    assert names == ["a", "b", "_id"]
+    assert lines == [
+        b'{"_row":1,"a":1}\n',
+        b'{"_row":2,"b" : "\xc3\xa9" }\n',
+        b'{"_row":3}\n',
+        b'{"_row":4,"b":2,"_id":9}\n',
+    ]
+
+
+@pytest.mark.parametrize("line", [b"[1]", b'{"a":', b"x", b'"a"'])
+def test_a_line_that_is_no_object_is_named(line):
+    with pytest.raises(BadRequest, match="Line 3 of the file is not a JSON object"):
+        ndjson(b'{"a":1}\n\n' + line + b"\n")
+
+
+@pytest.mark.parametrize("line", [b'{"a.b":1}', b'{"a":1,"A":2}'])
+def test_a_key_that_bigquery_cannot_read_is_named(line):
+    with pytest.raises(BadRequest, match=r"BigQuery cannot read the key '(a\.b|A)'"):
+        ndjson(line)
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (["a", "", "b"], "Column 2 of the file has no name"),
+        (["a", "b", "a"], 'two columns called "a"'),
+        (["_a"], "cannot have the column '_a'"),
+        (['a"b'], "double quote"),
+        ([" a"], "begin or end with a space"),
+        (["ü" * 64], "63 characters at most"),
+    ],
+)
+def test_a_name_that_ckan_cannot_have_is_refused_with_the_reason(names, words):
+    with pytest.raises(BadRequest, match=words):
+        check_names(names)
+
+
+def test_names_that_differ_in_case_and_a_downloads_id_are_fine():
+    check_names(["_id", "a", "A", "ü" * 63, "x.y", "select"])
+
+
+@pytest.mark.parametrize(
+    ("name", "format_name"),
+    [("a.csv", "csv"), ("a.b.CSV.gz", "csv"), ("a.jsonl", "ndjson"), ("a.parquet", "parquet")],
+)
+def test_a_file_name_tells_the_format(tmp_path, name, format_name):
+    assert format_of(tmp_path / name).name == format_name
+
+
+def test_a_name_that_tells_none_is_refused_with_the_formats(tmp_path):
+    with pytest.raises(BadRequest, match="csv, ndjson, parquet"):
+        format_of(tmp_path / "a.xlsx.gz")
