@@ -253,5 +253,6 @@ def column_names(sql: str, found: list[str]) -> list[str]:
 
 def _name_of(column: Expression, known: str) -> str:
     if isinstance(column, (exp.Alias, exp.Column)):
-        return known
+        # As it is written: bqemulator writes some names in small letters.
+        return column.output_name or known
     return column.expression.name if isinstance(column, exp.Dot) else ""

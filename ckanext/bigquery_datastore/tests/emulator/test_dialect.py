@@ -109,6 +109,13 @@ def test_columns_without_a_name_are_numbered(bq: bigquery.Client) -> None:
     assert [field.name for field in rows.result().schema] == ["f0_", "m", "f1_", "x"]
 
 
+def test_names_are_as_they_are_written(bq: bigquery.Client, dataset: str) -> None:
+    run(bq, f"CREATE TABLE `local.{dataset}.t` AS SELECT 'a' AS `Street`, 1 AS n")
+    source = f"(SELECT t.*, CONCAT(t.`Street`, 'x') AS m FROM `local.{dataset}.t` AS t)"
+    sql = f"SELECT t.`Street` AS `Street`, t.n AS N FROM {source} AS t ORDER BY t.m"
+    assert [field.name for field in run(bq, sql).result().schema] == ["Street", "N"]
+
+
 SCALARS: list[tuple[str, Any]] = [
     ("STRING", 'it\'s @here, $y? "q" \\ ü'),
     ("STRING", ""),
