@@ -91,28 +91,31 @@ class Select:
 
     @property
     def aliases(self) -> tuple[str, ...]:
-        """The name of each column in the result, in order: its own in BigQuery, made unique."""
-        return tuple(stored_names([column.stored or column.name for column in self.columns]))
+        """The name of each column in the result, in order: its own in BigQuery, made unique.
+
+        A rank has CKAN's name there: files show it.
+        """
+        names = [c.name if c.stored in self.ranks else c.stored or c.name for c in self.columns]
+        return tuple(stored_names(names))
 
     def sql(self, render: Render = as_is) -> str:
         """The statement. ``render`` gives the SQL of a column's output from that of its value;
         rows are sorted by the value."""
         if self.distinct:
             # After SELECT DISTINCT, GoogleSQL sorts by what was selected, not by the table.
-            source = f"FROM (SELECT DISTINCT {self._list(as_is)} {self._from()}) AS {T}"
-            outer = ", ".join(
-                f"{render(column, f'{T}.{quote_name(alias)}')} AS {quote_name(alias)}"
-                for column, alias in zip(self.columns, self.aliases, strict=True)
-            )
-            return f"SELECT {outer} {source}{self._order()}{self._page()}"
+            source = f"FROM ({self._distinct()}) AS {T}"
+            return f"SELECT {self._list(render)} {source}{self._order()}{self._page()}"
         return f"SELECT {self._list(render)} {self._from()}{self._order()}{self._page()}"
 
     def count_sql(self) -> str:
         """How many rows there are without limit and offset: one row, one column ``total``."""
         if self.distinct:
-            inner = f"SELECT DISTINCT {self._list(as_is)} {self._from()}"
-            return f"SELECT COUNT(*) AS total FROM ({inner})"
+            return f"SELECT COUNT(*) AS total FROM ({self._distinct()})"
         return f"SELECT COUNT(*) AS total {self._from()}"
+
+    def _distinct(self) -> str:
+        columns = ", ".join(f"{T}.{column.sql}" for column in self.columns)
+        return f"SELECT DISTINCT {columns} {self._from()}"
 
     def _list(self, render: Render) -> str:
         return ", ".join(

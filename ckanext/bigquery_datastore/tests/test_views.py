@@ -186,6 +186,15 @@ def test_rewritten_formats_are_the_same_by_page_and_by_export(app, resource, for
     assert page.content_type == whole.content_type
 
 
+def test_a_rank_is_called_so_in_every_format(app, resource):
+    for format_name, words in (
+        ("csv", b"_id,name,size,rank\r\n1,one,1,0."),
+        ("ndjson", b'{"_id":"1","name":"one","size":"1","rank":0.'),
+    ):
+        data, _ = downloaded(get(app, resource, f"?q=one&format={format_name}").location)
+        assert data.startswith(words)
+
+
 # --- who may
 
 

@@ -42,11 +42,11 @@ def test_a_rendered_column_is_sorted_by_its_value() -> None:
 def test_distinct_rows_are_sorted_by_what_was_selected() -> None:
     select = build(TABLE, {"fields": ["name"], "distinct": True, "sort": "name", "limit": 3})
     assert select.sql() == (
-        "SELECT t.`name` AS `name` FROM (SELECT DISTINCT t.`name` AS `name` FROM `p.d.t-1` AS t) "
+        "SELECT t.`name` AS `name` FROM (SELECT DISTINCT t.`name` FROM `p.d.t-1` AS t) "
         "AS t ORDER BY t.`name` ASC NULLS LAST LIMIT 3"
     )
     assert select.count_sql() == (
-        "SELECT COUNT(*) AS total FROM (SELECT DISTINCT t.`name` AS `name` FROM `p.d.t-1` AS t)"
+        "SELECT COUNT(*) AS total FROM (SELECT DISTINCT t.`name` FROM `p.d.t-1` AS t)"
     )
 
 
@@ -147,6 +147,7 @@ def test_words_are_looked_for_between_spaces(q: str, plain: bool, needles: list[
     select = build(TABLE, params)
     assert [parameter.value for parameter in select.parameters] == needles
     assert [column.name for column in select.columns][-1] == "rank name"
+    assert select.aliases[-1] == "rank name"
 
 
 def test_a_dump_has_no_limit_and_keeps_what_other_plugins_ask() -> None:
