@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from ckan import model
+from ckan import authz, model
 from ckan.plugins import toolkit as tk
 from ckan.types import Action, Context, DataDict
 
 from ckanext.bigquery_datastore import config, purging
+from ckanext.bigquery_datastore.backend import BigQueryBackend
 
 
 @tk.chained_action
@@ -52,8 +53,22 @@ def resource_delete(original: Action, context: Context, data_dict: DataDict) -> 
 
 @tk.chained_action
 def datastore_delete(original: Action, context: Context, data_dict: DataDict) -> Any:
-    is_whole = data_dict.get("filters") is None
-    result = original(context, data_dict)
-    if config.is_active() and is_whole and data_dict.get("resource_id"):
-        purging.purge([data_dict["resource_id"]])
+    id, is_whole = data_dict.get("resource_id"), data_dict.get("filters") is None
+    try:
+        result = original(context, data_dict)
+    except tk.ObjectNotFound:
+        # CKAN 2.12.0 wants to see the resource first, so that `ckan datastore purge` could never
+        # drop a table whose resource is gone, on any backend.
+        if not (config.is_active() and is_whole and _is_orphan_of_sysadmin(context, id)):
+            raise
+        result = BigQueryBackend().delete(context, {"resource_id": id})
+    if config.is_active() and is_whole and id:
+        purging.purge([id])
     return result
+
+
+def _is_orphan_of_sysadmin(context: Context, id: str | None) -> bool:
+    """Whether a table belongs to no resource, so that nobody but a sysadmin may drop it."""
+    if not id or model.Resource.get(id) is not None or not BigQueryBackend().resource_exists(id):
+        return False
+    return authz.is_sysadmin(context.get("user"))

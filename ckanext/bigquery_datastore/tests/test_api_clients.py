@@ -164,10 +164,15 @@ def test_a_stranger_writes_nothing(live_site: Any, editor: dict[str, Any], call:
         fields=FIELDS,
         records=[{"station": "a"}],
     )
-    for action in ("datastore_upsert", "datastore_create", "datastore_delete"):
+    records = {"records": [{"station": "b"}]}
+    for action, data in (
+        ("datastore_upsert", records),
+        ("datastore_create", records),
+        ("datastore_delete", {}),
+    ):
         answer = requests.post(
             f"{live_site.url}/api/3/action/{action}",
-            json={"resource_id": made["resource_id"], "records": [{"station": "b"}]},
+            json={"resource_id": made["resource_id"], **data},
             timeout=60,
         )
         assert answer.status_code == 403
