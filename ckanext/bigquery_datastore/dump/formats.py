@@ -25,8 +25,8 @@ BOM = b"\xef\xbb\xbf"
 
 # The SQL of a column as it is exported; the last argument is core's ms_in_timestamp.
 Cast = Callable[[Column, str, bool], str]
-# The bytes before the first shard, from the names of the columns and ``bom``.
-Head = Callable[[Sequence[str], bool], bytes]
+# The bytes before the first shard, from the names of the columns.
+Head = Callable[[Sequence[str]], bytes]
 # The file out of stored rows: fields as core has them, chunks of rows, ``bom``, names of the cells.
 Rewrite = Callable[
     [Sequence[Mapping[str, Any]], Iterable[bytes], bool, Sequence[str]], Iterator[bytes]
@@ -38,7 +38,8 @@ class Format:
     """One row. ``options`` and ``cast`` are BigQuery's part, ``head`` are the first bytes.
 
     ``delimiter`` marks the formats that a page of rows is written in at once, ``bom`` those that
-    a spreadsheet wants a byte order mark in. ``stored_as`` names the form that the file is
+    a spreadsheet wants a byte order mark in; ``mark`` is that mark as it stands before the whole
+    file, where the file is not rewritten. ``stored_as`` names the form that the file is
     ``rewrite``-n from while it streams. ``extract_format`` is the name that extract jobs have for
     it, where whole tables may leave that way.
     """
@@ -48,7 +49,8 @@ class Format:
     content_type: str
     cast: Cast
     options: Mapping[str, str | bool] = field(default_factory=dict)
-    head: Head = lambda names, bom: b""
+    head: Head = lambda names: b""
+    mark: bytes = b""
     delimiter: str = ""
     bom: bool = False
     footer: bool = False
@@ -94,18 +96,22 @@ def _as_parquet(column: Column, sql: str, milliseconds: bool) -> str:
 def _header_line(delimiter: str) -> Head:
     """The names of the columns as core writes them: Python's csv module, CR LF."""
 
-    def head(names: Sequence[str], bom: bool) -> bytes:
+    def head(names: Sequence[str]) -> bytes:
         line = io.StringIO()
         csv.writer(line, delimiter=delimiter).writerow(names)
-        return (BOM if bom else b"") + line.getvalue().encode()
+        return line.getvalue().encode()
 
     return head
 
 
-def _gzipped(head: Head) -> Head:
+def _member(data: bytes) -> bytes:
     # Members of gzip may follow one another (RFC 1952 section 2.2); no time, so that the same
     # columns give the same bytes.
-    return lambda names, bom: gzip.compress(head(names, bom), mtime=0)
+    return gzip.compress(data, mtime=0)
+
+
+def _gzipped(head: Head) -> Head:
+    return lambda names: _member(head(names))
 
 
 # --- the table --------------------------------------------------------------------------------
@@ -123,6 +129,7 @@ _ROWS = (
         _as_text,
         _CSV,
         head=_header_line(","),
+        mark=BOM,
         delimiter=",",
         bom=True,
     ),
@@ -133,6 +140,7 @@ _ROWS = (
         _as_text,
         _TSV,
         head=_header_line("\t"),
+        mark=BOM,
         delimiter="\t",
         bom=True,
     ),
@@ -176,6 +184,7 @@ _ROWS = (
         _as_text,
         {**_CSV, **_GZIP},
         head=_gzipped(_header_line(",")),
+        mark=_member(BOM),
     ),
     Format(
         "tsv.gz",
@@ -184,6 +193,7 @@ _ROWS = (
         _as_text,
         {**_TSV, **_GZIP},
         head=_gzipped(_header_line("\t")),
+        mark=_member(BOM),
     ),
     Format(
         "ndjson.gz",

@@ -24,7 +24,7 @@ def page(
     if plan.format.rewrite:
         yield from plan.rewritten(_lines(rows, plan.select.aliases))
     else:
-        yield plan.head
+        yield plan.mark + plan.head
         yield from delimited(rows, plan.format.delimiter)
 
 

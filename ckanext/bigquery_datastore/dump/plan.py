@@ -89,7 +89,17 @@ class DumpPlan:
 
     @cached_property
     def head(self) -> bytes:
-        return self.stored.head([column.name for column in self.columns], self.bom)
+        return self.stored.head([column.name for column in self.columns])
+
+    @property
+    def mark(self) -> bytes:
+        """What ``bom`` puts before the file as it is stored."""
+        return self.stored.mark if self.bom else b""
+
+    @property
+    def unmarked(self) -> DumpPlan:
+        """The same file without its mark."""
+        return replace(self, bom=False)
 
     def rewritten(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
         """The visitor's format out of the stored one."""
@@ -138,7 +148,13 @@ class DumpPlan:
     def _key(self) -> str:
         """Names all that decides the bytes, beside the revision of the table."""
         decisive = repr(
-            (LAYOUT, self.select_sql(), self.parameters, self.head, self.footer_metadata)
+            (
+                LAYOUT,
+                self.select_sql(),
+                self.parameters,
+                self.mark + self.head,
+                self.footer_metadata,
+            )
         )
         digest = hashlib.sha256(decisive.encode()).hexdigest()[:16]
         return f"{'all' if self.is_whole else 'query'}-{digest}"

@@ -5,10 +5,13 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import logging
+import re
 import signal
 import time
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pyarrow.parquet as pq
@@ -66,6 +69,59 @@ def test_forty_first_requests_from_four_processes_make_one_job(place):
     assert [process.wait() for process in processes] == [0, 0, 0, 0]
     assert len(place.export_jobs()) == 1
     assert place.file("t", "csv") == CSV
+
+
+@pytest.mark.parametrize("format_name", ["csv", "tsv", "csv.gz", "tsv.gz"])
+def test_a_byte_order_mark_costs_no_second_export(place, format_name):
+    plain = place.file("t", format_name)
+    marked = replace(place.plan("t", format_name), bom=True)
+    first, second = place.advance(marked), place.advance(marked)
+    assert isinstance(first, Ready) and isinstance(second, Ready)
+    assert first.objects == second.objects and len(first.objects) == 1
+    data = place.storage.bucket(place.bucket).blob(marked.target).download_as_bytes()
+    assert data.endswith(plain)
+    unpacked = gzip.decompress if format_name.endswith(".gz") else bytes
+    assert unpacked(data) == b"\xef\xbb\xbf" + unpacked(plain)
+    assert first.rows == 1000
+    assert len(place.export_jobs()) == 1
+    assert last_names(place) == ["attempt", f"data.{format_name}", f"data.{format_name}"]
+
+
+def test_an_export_is_one_line_in_the_log_however_many_assemble_it(place, caplog):
+    place = replace(place, labels={"emulator_shards": "7"})
+    plan = place.plan("t", "csv")
+    with caplog.at_level(logging.INFO), ThreadPoolExecutor(20) as threads:
+        states = list(threads.map(lambda _: place.advance(plan), range(20)))
+    assert [state.cached for state in states].count(False) == 1
+    said = [r.getMessage() for r in caplog.records if r.getMessage().startswith("Exported ")]
+    job = place.export_jobs()[0]
+    assert len(said) == 1
+    assert re.fullmatch(
+        rf"Exported {plan.target}: job {job.job_id}, {job.total_bytes_billed} bytes billed, "
+        rf"1000 rows, 7 shards, \d+\.\d s, {len(CSV)} bytes",
+        said[0],
+    )
+
+
+def test_forty_requests_for_the_file_with_its_mark_make_one_job_and_one_file(place):
+    plan = replace(place.plan("t", "csv"), bom=True)
+    with ThreadPoolExecutor(40) as threads:
+        states = list(threads.map(lambda _: place.advance(plan), range(40)))
+    assert {type(state) for state in states} == {Ready}
+    assert len({state.objects[0].generation for state in states}) == 1
+    assert len(place.export_jobs()) == 1
+
+
+def test_a_mark_stands_before_a_file_that_no_one_object_can_hold(place, monkeypatch):
+    place = replace(place, labels={"emulator_shards": "5"})
+    monkeypatch.setattr(engine_module, "OBJECT_LIMIT", 100)
+    for _ in range(2):
+        ready = place.advance(replace(place.plan("t", "csv"), bom=True))
+        assert isinstance(ready, Ready)
+        bucket = place.storage.bucket(place.bucket)
+        data = b"".join(bucket.blob(part.name).download_as_bytes() for part in ready.objects)
+        assert data == b"\xef\xbb\xbf" + CSV
+    assert len(place.export_jobs()) == 1
 
 
 # --- whatever is killed
