@@ -1,9 +1,9 @@
-"""``ckan bigquery``: load a file, keep the export bucket clean, try it all without Google."""
+"""``ckan bigquery``: load and export tables, keep the bucket clean, try it all without Google."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,10 +11,11 @@ import click
 from ckan import model
 from ckan.plugins import toolkit as tk
 
-from ckanext.bigquery_datastore import clients, config, downloads, load, purging
+from ckanext.bigquery_datastore import clients, config, downloads, jobs, load, purging
 from ckanext.bigquery_datastore.backend import BigQueryBackend
 from ckanext.bigquery_datastore.backend.types import Type, of_name
 from ckanext.bigquery_datastore.dump import sweep as sweeping
+from ckanext.bigquery_datastore.dump.formats import FORMATS
 from ckanext.bigquery_datastore.errors import BigQueryDatastoreError
 
 # What CKAN's blanket adds to `ckan`.
@@ -56,11 +57,9 @@ def load_file(
     all.
     """
     with _said_to_person():
-        found = model.Resource.get(resource)
-        if found is None:
-            raise click.ClickException(f"There is no resource {resource}.")
+        found = _resource(resource)
         file_format = load.FILE_FORMATS[format_name] if format_name else load.format_of(file)
-        with click.progressbar(length=file.stat().st_size, label=file.name) as bar:
+        with _progress(file.name, file.stat().st_size) as advance:
             rows = load.load(
                 clients.bigquery_rw(),
                 downloads.store_rw(),
@@ -70,12 +69,58 @@ def load_file(
                 null=null,
                 types=dict(map(_type_of, types)),
                 labels=config.job_labels(),
-                progress=bar.update,
+                progress=advance,
             )
         tk.get_action("resource_patch")(
             {"ignore_auth": True, "user": ""}, {"id": found.id, "datastore_active": True}
         )
+        jobs.prepare_soon(found.id)
         click.echo(f"{rows} rows in {found.id}")
+
+
+@bigquery.command("export")
+@click.argument("resource")
+@click.option(
+    "--format",
+    "format_names",
+    type=click.Choice(list(FORMATS)),
+    multiple=True,
+    default=["csv"],
+    show_default=True,
+    help="May be given more than once.",
+)
+def export(resource: str, format_names: tuple[str, ...]) -> None:
+    """Export the table of RESOURCE (its id) now, so that no visitor has to wait for it.
+
+    Tells the name and the size of each file: of CSV and TSV there are two, one of them with the
+    byte order mark that spreadsheets want. What is there already is not exported again; a command
+    that is interrupted goes on where it was when it is run again.
+    """
+    with _said_to_person():
+        found = _resource(resource)
+        for name in format_names:
+            plans = jobs.files(found.id, name)
+            if not plans:
+                raise click.ClickException(f"The resource {resource} has no table.")
+            for plan in plans:
+                ready = _exported(plan, f"{found.id}.{name}")
+                click.echo(f"gs://{config.export_bucket()}/{plan.target} {ready.size} bytes")
+
+
+def _exported(plan: downloads.DumpPlan, label: str) -> downloads.Ready:
+    with _progress(label, 100) as advance:
+        reached = 0
+
+        def told(state: downloads.Running) -> None:
+            nonlocal reached
+            # BigQuery may find more work than it knew of: the bar waits then.
+            now = max(reached, int(100 * (state.progress or 0)))
+            advance(now - reached)
+            reached = now
+
+        ready = jobs.finished(plan, told)
+        advance(100 - reached)
+    return ready
 
 
 @bigquery.command("sweep")
@@ -119,6 +164,23 @@ def _type_of(pair: str) -> tuple[str, Type]:
     if known is None:
         raise click.ClickException(f"--type {pair}: {type_name!r} is no type of the DataStore.")
     return name, known
+
+
+def _resource(id: str) -> model.Resource:
+    found = model.Resource.get(id)
+    if found is None:
+        raise click.ClickException(f"There is no resource {id}.")
+    return found
+
+
+@contextmanager
+def _progress(label: str, length: int) -> Iterator[Callable[[int], None]]:
+    """A bar on standard error, to be advanced by a number; nothing where that is no terminal."""
+    if not sys.stderr.isatty():
+        yield lambda steps: None
+        return
+    with click.progressbar(length=length, label=label, file=sys.stderr) as bar:
+        yield bar.update
 
 
 @contextmanager

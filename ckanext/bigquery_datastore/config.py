@@ -35,6 +35,7 @@ ORDER = PREFIX + "order"
 MAXIMUM_BYTES_BILLED = PREFIX + "maximum_bytes_billed"
 JOB_TIMEOUT_SECONDS = PREFIX + "job_timeout_seconds"
 JOB_LABELS = PREFIX + "job_labels"
+PREWARM_FORMATS = PREFIX + "prewarm_formats"
 FILENAME_TEMPLATE = PREFIX + "filename_template"
 DUMP_SQL_ENABLED = PREFIX + "dump_sql_enabled"
 
@@ -136,6 +137,21 @@ def job_labels() -> dict[str, str]:
                 "digits, dashes and underscores, 63 characters at most each."
             )
     return dict(pair.split("=", 1) for pair in pairs)
+
+
+def prewarm_formats() -> list[str]:
+    """The formats that a table is exported in after a change, before anybody asks."""
+    # Not at the top: formats stand on modules that read options.
+    from ckanext.bigquery_datastore.dump.formats import FORMATS
+
+    names = tk.aslist(tk.config.get(PREWARM_FORMATS) or [])
+    for name in names:
+        if name not in FORMATS:
+            raise ConfigError(
+                f"{PREWARM_FORMATS}: {name!r} is no format. Name one or more of "
+                f"{', '.join(FORMATS)}, separated by spaces."
+            )
+    return names
 
 
 def filename_template() -> str:
@@ -254,5 +270,6 @@ _GETTERS: tuple[Callable[[], object], ...] = (
     maximum_bytes_billed,
     job_timeout_seconds,
     job_labels,
+    prewarm_formats,
     filename_template,
 )

@@ -1,4 +1,4 @@
-"""CKAN's own actions, after which exports have to go."""
+"""CKAN's own actions, after which exports have to go, or may be made before anybody asks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ckan import authz, model
 from ckan.plugins import toolkit as tk
 from ckan.types import Action, Context, DataDict
 
-from ckanext.bigquery_datastore import config, purging
+from ckanext.bigquery_datastore import config, jobs, purging
 from ckanext.bigquery_datastore.backend import BigQueryBackend
 
 
@@ -52,6 +52,24 @@ def resource_delete(original: Action, context: Context, data_dict: DataDict) -> 
 
 
 @tk.chained_action
+def datastore_create(original: Action, context: Context, data_dict: DataDict) -> Any:
+    has_rows = bool(data_dict.get("records"))
+    result = original(context, data_dict)
+    if config.is_active() and has_rows:
+        jobs.prepare_soon(result["resource_id"])
+    return result
+
+
+@tk.chained_action
+def datastore_upsert(original: Action, context: Context, data_dict: DataDict) -> Any:
+    has_rows = bool(data_dict.get("records")) and not tk.asbool(data_dict.get("dry_run"))
+    result = original(context, data_dict)
+    if config.is_active() and has_rows:
+        jobs.prepare_soon(result["resource_id"])
+    return result
+
+
+@tk.chained_action
 def datastore_delete(original: Action, context: Context, data_dict: DataDict) -> Any:
     id, is_whole = data_dict.get("resource_id"), data_dict.get("filters") is None
     try:
@@ -62,8 +80,11 @@ def datastore_delete(original: Action, context: Context, data_dict: DataDict) ->
         if not (config.is_active() and is_whole and _is_orphan_of_sysadmin(context, id)):
             raise
         result = BigQueryBackend().delete(context, {"resource_id": id})
-    if config.is_active() and is_whole and id:
-        purging.purge([id])
+    if config.is_active() and id:
+        if is_whole:
+            purging.purge([id])
+        else:
+            jobs.prepare_soon(id)
     return result
 
 

@@ -46,6 +46,8 @@ WRONG = [
     (config.JOB_LABELS, "Team=open"),
     (config.JOB_LABELS, "team=Öffentlich"),
     (config.JOB_LABELS, f"team={'x' * 64}"),
+    (config.PREWARM_FORMATS, "csv,parquet"),
+    (config.PREWARM_FORMATS, "csv gzip"),
     (config.FILENAME_TEMPLATE, "data"),
     (config.FILENAME_TEMPLATE, "{title}"),
     (config.FILENAME_TEMPLATE, "{dataset.__class__}"),
@@ -88,6 +90,7 @@ def test_without_any_option_the_defaults_hold():
     assert config.maximum_bytes_billed() is None
     assert config.job_timeout_seconds() == 21600
     assert config.job_labels() == {}
+    assert config.prewarm_formats() == []
     assert config.filename_template() == "{dataset}-{resource}"
     assert config.dump_sql_enabled() is False
 
@@ -109,6 +112,11 @@ def test_both_orders_are_taken(monkeypatch):
 def test_labels_are_pairs(monkeypatch):
     monkeypatch.setitem(tk.config, config.JOB_LABELS, "team=open-data  cost_centre=42 empty=")
     assert config.job_labels() == {"team": "open-data", "cost_centre": "42", "empty": ""}
+
+
+def test_formats_to_prepare_are_names_of_formats(monkeypatch):
+    monkeypatch.setitem(tk.config, config.PREWARM_FORMATS, "csv csv.gz\n parquet")
+    assert config.prewarm_formats() == ["csv", "csv.gz", "parquet"]
 
 
 @pytest.mark.parametrize("text", ["{dataset}", "{resource} of {dataset}", "x-{resource_id}"])
