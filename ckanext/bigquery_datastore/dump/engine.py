@@ -51,11 +51,11 @@ FAILURE_TTL = 60
 # failed, before it says that it cannot be done now.
 MAX_TURNS = 10
 
-# What joining the shards may well take. A request that has waited for the job, and has less than
+# What joining and tidying may well take. A request that has waited for the job, and has less than
 # this left, leaves it to the next one; one that came with little patience does it all the same.
-_ASSEMBLY_SECONDS = 4
+_ASSEMBLY_SECONDS = 6
 
-# Of a request that has no time left: what is not deleted then is left to a sweep.
+# For the tidying of one that came with little patience. What is not deleted is left to a sweep.
 _TIDY_SECONDS = 2
 
 _POLL_SECONDS = (0.05, 0.1, 0.2, 0.4, 0.8, 1.0)
@@ -124,7 +124,7 @@ class Engine:
         """
         if plan.mark:
             return self._marked(plan, until)
-        enough = time.monotonic() + 2 * _ASSEMBLY_SECONDS < until
+        is_patient = time.monotonic() + 2 * _ASSEMBLY_SECONDS < until
         for turn in range(MAX_TURNS):
             time.sleep(0.1 * turn)
             if ready := self.look_up(plan):
@@ -138,12 +138,20 @@ class Engine:
             if job.failure:
                 self._try_again(plan, attempt, job)
                 continue
-            if enough and until - time.monotonic() < _ASSEMBLY_SECONDS:
+            if is_patient and until - time.monotonic() < _ASSEMBLY_SECONDS:
                 return Running("assemble", None, attempt.created)
             try:
-                return self._assemble(plan, attempt, job, until)
+                ready = self._assemble(plan, attempt, job)
             except Gone:
                 log.info("Looking anew: another process works on %s", plan.target)
+                continue
+            self._tidy(
+                plan,
+                attempt,
+                ready,
+                until if is_patient else max(until, time.monotonic() + _TIDY_SECONDS),
+            )
+            return ready
         raise NotReachable("The export's files change all the time. Try again in a moment.")
 
     def look_up(self, plan: DumpPlan) -> Ready | None:
@@ -251,7 +259,7 @@ class Engine:
 
     # assemble, publish, tidy
 
-    def _assemble(self, plan: DumpPlan, attempt: _Attempt, job: export.Job, until: float) -> Ready:
+    def _assemble(self, plan: DumpPlan, attempt: _Attempt, job: export.Job) -> Ready:
         folder = _folder(plan, attempt)
         parts = self.rw.list(f"{folder}part-")
         if len(parts) != job.file_count:
@@ -287,7 +295,6 @@ class Engine:
                 job.seconds,
                 ready.size,
             )
-        self._tidy(plan, folder, ready, max(until, time.monotonic() + _TIDY_SECONDS))
         return ready
 
     def _sources(
@@ -332,11 +339,13 @@ class Engine:
             raise Gone(folder) from err
         return Ready(_in_order(sources), cached=False, metadata=marked.metadata)
 
-    def _tidy(self, plan: DumpPlan, folder: str, ready: Ready, until: float) -> None:
+    def _tidy(self, plan: DumpPlan, attempt: _Attempt, ready: Ready, until: float) -> None:
         """Delete what is not needed any more. The file is published: a failure here is no error."""
+        if time.monotonic() > until:
+            return
         try:
             if ready.objects[0].name == plan.target:
-                self.rw.delete(self.rw.list(folder), until)
+                self.rw.delete(self.rw.list(_folder(plan, attempt)), until)
             sweep(self.rw, plan.family, self.url_lifetime, until)
         except OutsideError as err:
             log.warning("Left for a later sweep: %s", err)

@@ -367,9 +367,9 @@ def test_sources_that_vanish_again_and_again_end_in_a_sentence_and_not_in_a_circ
 
 
 def test_who_has_waited_for_the_job_leaves_the_joining_to_the_next_request(own_emulator, place):
-    slow = replace(place, labels={**SHARDS, "emulator_run_seconds": "6"})
+    slow = replace(place, labels={**SHARDS, "emulator_run_seconds": "8"})
     plan = slow.plan("t", "csv")
-    state = slow.advance(plan, seconds=9)
+    state = slow.advance(plan, seconds=13)
     assert isinstance(state, Running) and state.phase == "assemble"
     assert own_emulator.seen(path="/compose")["count"] == 0
     # A browser's two seconds are enough of a reason to do it.
