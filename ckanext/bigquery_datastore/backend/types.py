@@ -171,6 +171,11 @@ def _export_document(sql: str) -> str:
     return f"IFNULL({sql}, 'null')"
 
 
+def _export_json(sql: str) -> str:
+    # TO_JSON_STRING makes the text 'null' of a NULL.
+    return f"IF({sql} IS NULL, NULL, TO_JSON_STRING({sql}))"
+
+
 def _formatted(function: str, pattern: str) -> SqlOf:
     return lambda sql: f"{function}('{pattern}', {sql})"
 
@@ -369,7 +374,7 @@ _FOREIGN: Mapping[str, Type] = {
         TYPES["jsonb"],
         bq="JSON",
         from_text=lambda sql: f"PARSE_JSON({sql})",
-        export=lambda sql: f"TO_JSON_STRING({sql})",
+        export=_export_json,
     ),
     "BYTES": Type(
         "bytea",
@@ -399,7 +404,7 @@ _FOREIGN: Mapping[str, Type] = {
         _refuse,
         read=_read_other,
         csv=_text_of_foreign,
-        export=lambda sql: f"TO_JSON_STRING({sql})",
+        export=_export_json,
     ),
 }
 

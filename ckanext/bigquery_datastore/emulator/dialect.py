@@ -57,11 +57,11 @@ MACROS = (
     "emu_float(t) AS CASE t WHEN 'nan' THEN 'NaN' WHEN 'inf' THEN 'Infinity' "
     "WHEN '-inf' THEN '-Infinity' ELSE emu_float_digits(try_cast(t AS DOUBLE)) END",
     f"emu_fraction(t) AS {_FRACTION.format('t')}",
-    "emu_interval(t) AS concat("
+    "emu_interval(t) AS CASE WHEN t IS NOT NULL THEN concat("
     f"{_PART.format('year')}, '-', {_PART.format('month')}, ' ', {_PART.format('day')}, ' ', "
     f"{_CLOCK.format(1)}, coalesce(try_cast({_CLOCK.format(2)} AS BIGINT), 0), ':', "
     f"coalesce(try_cast({_CLOCK.format(3)} AS BIGINT), 0), ':', "
-    f"coalesce(try_cast({_CLOCK.format(4)} AS BIGINT), 0), emu_trimmed({_CLOCK.format(5)}))",
+    f"coalesce(try_cast({_CLOCK.format(4)} AS BIGINT), 0), emu_trimmed({_CLOCK.format(5)})) END",
     "emu_range(t) AS replace(regexp_replace(t, "
     r"'^\{''start'': (.*), ''end'': (.*)\}$', '[\1, \2)'), 'NULL', 'UNBOUNDED')",
     "emu_typed(t, k) AS CASE "

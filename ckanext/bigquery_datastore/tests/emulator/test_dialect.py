@@ -74,6 +74,7 @@ def test_a_text_is_bigquerys(bq: bigquery.Client, expression: str) -> None:
 
 VALUES = {
     "SAFE_CAST('x' AS INT64)": None,
+    "CAST(CAST(NULL AS INTERVAL) AS STRING)": None,
     "SAFE_CAST('12' AS INT64)": 12,
     "SAFE_CAST('2020-01-01' AS DATE)": datetime.date(2020, 1, 1),
     "REGEXP_CONTAINS('Foo bar', r'(?i)FOO\\s')": True,
