@@ -14,6 +14,7 @@ STACK_PYTHON chooses the interpreter. All it keeps is under .stack/; `. .stack/e
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import shutil
 import sys
@@ -92,6 +93,7 @@ def services(version: Version) -> dict[str, Service]:
                 url_answers(f"{BIGQUERY_URL}/emulator/health")
                 and url_answers(f"{STORAGE_URL}/storage/v1/b/{version.site.bucket}")
             ),
+            variant=_emulator_code(),
         ),
         Service(
             name="ckan",
@@ -111,6 +113,13 @@ def services(version: Version) -> dict[str, Service]:
         ),
     ]
     return {row.name: row for row in rows}
+
+
+def _emulator_code() -> str:
+    """What the emulator is made of: tests of changed code must not run against the old one."""
+    package = REPOSITORY / "ckanext" / "bigquery_datastore" / "emulator"
+    texts = b"".join(file.read_bytes() for file in sorted(package.glob("*.py")))
+    return hashlib.sha256(texts).hexdigest()[:12]
 
 
 def steps(version: Version, supervisor: Supervisor) -> list[Step]:
