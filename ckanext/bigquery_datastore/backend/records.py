@@ -72,16 +72,26 @@ def new_rows(table: Table, records: Any) -> Batch:
     return Batch(tuple(columns[name] for name in columns if name in used), tuple(rows))
 
 
-def keyed_rows(table: Table, records: Any) -> list[Batch]:
-    """Records to be upserted or updated: batches to be written one after the other, each with
-    one kind of key and each key once (later records win over earlier ones).
+@dataclass(frozen=True)
+class Keyed:
+    """A checked record of an upsert or an update. ``key``: the names of its key's columns."""
+
+    key: tuple[str, ...]
+    row: Texts
+
+    @property
+    def values(self) -> tuple[str | None, ...]:
+        """What tells the row that is meant."""
+        return tuple(self.row[name] for name in self.key)
+
+
+def keyed_rows(table: Table, records: Any) -> list[Keyed]:
+    """Records to be upserted or updated, in order.
 
     :raises Invalid: naming the record, in core's words
     """
-    columns = {column.name: column for column in table.columns if not _is_internal(column)}
-    batches: list[Batch] = []
-    folded: dict[Any, Texts] = {}
-    current: tuple[str, ...] | None = None
+    columns = _writable(table)
+    found = []
     for number, record in enumerate(records):
         key = _key_of(table, record)
         missing = [name for name in record if name not in columns]
@@ -90,28 +100,44 @@ def keyed_rows(table: Table, records: Any) -> list[Batch]:
         row = _texts(columns, record, number)
         if ID in row and int(row[ID] or 0) < 1:
             raise Invalid({"records": ["_id must be a positive number"], "records_row": number})
-        if key != current and folded:
-            batches.append(_batch(columns, folded, current or ()))
-            folded = {}
-        current = key
-        values = tuple(row[name] for name in key)
+        found.append(Keyed(key, row))
+    return found
+
+
+def folded(table: Table, given: Sequence[Keyed]) -> list[Batch]:
+    """Such records as batches to be written one after the other, each with one kind of key and
+    each key once (later records win over earlier ones).
+    """
+    columns = _writable(table)
+    batches: list[Batch] = []
+    rows: dict[Any, Texts] = {}
+    current: tuple[str, ...] = ()
+    for item in given:
+        if item.key != current and rows:
+            batches.append(_batch(columns, rows, current))
+            rows = {}
+        current = item.key
         # NULL is equal to nothing: each is a row of its own.
-        found = folded.setdefault(values if None not in values else object(), {})
-        found.update(row)
-    if folded:
-        batches.append(_batch(columns, folded, current or ()))
+        found = rows.setdefault(item.values if None not in item.values else object(), {})
+        found.update(item.row)
+    if rows:
+        batches.append(_batch(columns, rows, current))
     return batches
+
+
+def _writable(table: Table) -> dict[str, Column]:
+    return {column.name: column for column in table.columns if not _is_internal(column)}
 
 
 def _is_internal(column: Column) -> bool:
     return column.name.startswith("_") and column.name != ID
 
 
-def _batch(columns: Mapping[str, Column], folded: dict[Any, Texts], key: Sequence[str]) -> Batch:
-    used = {name for row in folded.values() for name in row}
+def _batch(columns: Mapping[str, Column], rows: dict[Any, Texts], key: Sequence[str]) -> Batch:
+    used = {name for row in rows.values() for name in row}
     return Batch(
         tuple(column for name, column in columns.items() if name in used),
-        tuple(folded.values()),
+        tuple(rows.values()),
         tuple(columns[name] for name in key),
     )
 
@@ -165,6 +191,10 @@ class Source:
     def is_given(self, column: Column, r: str = "r") -> str:
         """SQL that tells whether a row gives a column."""
         return f"SUBSTR(JSON_VALUE({r}, '$[1]'), {self._place(column) - 1}, 1) = '1'"
+
+    def on(self, key: Sequence[Column]) -> str:
+        """SQL that joins the batch (``s.r``) to its table (``t``) by a key."""
+        return " AND ".join(f"t.{column.sql} = {self.value(column, 's.r')}" for column in key)
 
     def _place(self, column: Column) -> int:
         return self.batch.columns.index(column) + 2

@@ -144,14 +144,10 @@ def _matches(
             client,
             f"SELECT {source.number('s.r')} AS place, COUNT(t.{key[0].sql}) AS matches "
             f"FROM (SELECT r FROM {source.sql}) AS s LEFT JOIN {table.sql_name} AS t "
-            f"ON {_on(source, key)} GROUP BY place",
+            f"ON {source.on(key)} GROUP BY place",
             source.parameters,
         )
     return {int(row["place"]): int(row["matches"]) for row in rows}
-
-
-def _on(source: Source, key: Sequence[Column]) -> str:
-    return " AND ".join(f"t.{column.sql} = {source.value(column, 's.r')}" for column in key)
 
 
 # --- upsert and update -------------------------------------------------------------------------
@@ -170,7 +166,7 @@ def upsert(
 
     :raises Invalid: a record is bad, or (``update_only``) means no row; nothing is written
     """
-    batches = records.keyed_rows(table, given)
+    batches = records.folded(table, records.keyed_rows(table, given))
     if update_only:
         for batch in batches:
             found = _matches(client, table, batch, batch.key)
@@ -221,7 +217,7 @@ def _ids(client: bigquery.Client, table: Table, batch: Batch) -> dict[int, str]:
             client,
             f"SELECT {source.number('s.r')} AS place, t.{quote_name(ID)} AS number "
             f"FROM (SELECT r FROM {source.sql}) AS s JOIN {table.sql_name} AS t "
-            f"ON {_on(source, batch.key)}",
+            f"ON {source.on(batch.key)}",
             source.parameters,
         )
     return {int(row["place"]): str(row["number"]) for row in found}
@@ -237,7 +233,7 @@ def _check_other_rows(client: bigquery.Client, table: Table, batch: Batch) -> No
         rows = query.read(
             client,
             f"SELECT MIN({source.number('s.r')}) AS place FROM (SELECT r FROM {source.sql}) AS s "
-            f"JOIN {table.sql_name} AS t ON {_on(source, key)} "
+            f"JOIN {table.sql_name} AS t ON {source.on(key)} "
             f"WHERE t.{number.sql} <> {source.value(number, 's.r')}",
             source.parameters,
         )
@@ -261,7 +257,7 @@ def _merge_sql(table: Table, source: Source, update_only: bool) -> str:
     base = f", {_top_id_sql(table)} AS base" if table.has_id and not update_only else ""
     sql = (
         f"MERGE INTO {table.sql_name} AS t USING (SELECT r{base} FROM {source.sql}) AS s "
-        f"ON {_on(source, batch.key)}"
+        f"ON {source.on(batch.key)}"
     )
     if sets:
         sql += f" WHEN MATCHED THEN UPDATE SET {', '.join(sets)}"
@@ -285,7 +281,7 @@ def _written(client: bigquery.Client, table: Table, batch: Batch) -> list[dict[s
         rows = query.read(
             client,
             f"SELECT {names} FROM (SELECT r FROM {source.sql}) AS s JOIN {table.sql_name} AS t "
-            f"ON {_on(source, batch.key)} ORDER BY {source.number('s.r')}",
+            f"ON {source.on(batch.key)} ORDER BY {source.number('s.r')}",
             source.parameters,
         )
     return [as_record(columns, row.values()) for row in rows]
