@@ -13,8 +13,9 @@ from ckan.plugins import toolkit as tk
 from ckanext.datastore import plugin as core_plugin
 from ckanext.datastore.backend import DatastoreBackend
 from ckanext.datastore.interfaces import IDatastoreBackend
+from ckanext.tabledesigner.interfaces import ColumnConstraint, IColumnConstraints
 
-from ckanext.bigquery_datastore import config
+from ckanext.bigquery_datastore import config, tabledesigner
 from ckanext.bigquery_datastore.backend import BigQueryBackend
 from ckanext.bigquery_datastore.errors import ConfigError
 
@@ -29,6 +30,7 @@ class BigQueryDatastorePlugin(p.SingletonPlugin, DefaultTranslation):
     p.implements(p.IConfigurable)
     p.implements(p.ITranslation)
     p.implements(IDatastoreBackend, inherit=True)
+    p.implements(IColumnConstraints)
 
     # IDatastoreBackend
 
@@ -54,3 +56,12 @@ class BigQueryDatastorePlugin(p.SingletonPlugin, DefaultTranslation):
             config.validate()
         except ConfigError as err:
             raise CkanConfigurationException(str(err)) from err
+
+    # IColumnConstraints
+
+    def column_constraints(
+        self, existing_constraints: dict[str, list[type[ColumnConstraint]]], column_types: Any
+    ) -> dict[str, list[type[ColumnConstraint]]]:
+        if not config.is_active():
+            return existing_constraints
+        return tabledesigner.constraints(existing_constraints)

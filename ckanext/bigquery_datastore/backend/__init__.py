@@ -16,6 +16,7 @@ from ckanext.datastore.backend import DatastoreBackend
 
 from ckanext.bigquery_datastore import clients, compat
 from ckanext.bigquery_datastore.backend import (
+    checks,
     lock,
     query,
     results,
@@ -23,18 +24,18 @@ from ckanext.bigquery_datastore.backend import (
     sql,
     sql_results,
     tables,
+    trigger,
     writes,
 )
 from ckanext.bigquery_datastore.backend.records import new_rows
 from ckanext.bigquery_datastore.backend.schema import ID, Table, get_table
 from ckanext.bigquery_datastore.backend.search import Invalid, Select, get_list
+from ckanext.bigquery_datastore.backend.table import with_columns
 from ckanext.bigquery_datastore.errors import BadRequest, OutsideError
 
 log = logging.getLogger(__name__)
 
 TABLE_METADATA = "_table_metadata"
-
-NO_FUNCTIONS = "BigQuery has no triggers: a DataStore on BigQuery cannot run PL/pgSQL functions."
 
 
 @contextmanager
@@ -93,8 +94,10 @@ class BigQueryBackend(DatastoreBackend):
                 _delete_rows(context, table, data_dict)
             return data_dict
 
-    def create_function(self, *args: Any, **kwargs: Any) -> Any:
-        raise tk.ValidationError({"definition": [NO_FUNCTIONS]})
+    def create_function(self, name: str, definition: str, **kwargs: Any) -> None:
+        """Let Table Designer's pass, which need not be kept (see ``trigger``), and no other."""
+        with told_to_ckan():
+            checks.function(name, definition)
 
     def drop_function(self, name: str, if_exists: bool = False) -> None:
         if not if_exists:
@@ -102,7 +105,7 @@ class BigQueryBackend(DatastoreBackend):
 
     def _get_write_engine(self) -> Any:
         """Core's datastore_run_triggers asks for it, and has nothing to run here."""
-        raise tk.ValidationError({"triggers": [NO_FUNCTIONS]})
+        raise tk.ValidationError({"triggers": [checks.NO_FUNCTIONS]})
 
     # --- searching
 
@@ -202,8 +205,6 @@ def _table(client: Any, id: str) -> Table:
 
 def _create(data_dict: dict[str, Any], plugin_data: Mapping[int, Mapping[str, Any]]) -> Any:
     client = clients.bigquery_rw()
-    if data_dict.get("triggers"):
-        raise Invalid({"triggers": [NO_FUNCTIONS]})
     id, records = data_dict["resource_id"], data_dict.get("records")
     before = get_table(client, id)
     if before is not None and before.alias_of:
@@ -214,6 +215,10 @@ def _create(data_dict: dict[str, Any], plugin_data: Mapping[int, Mapping[str, An
     after = tables.planned(before, id, asked)
     after = _with_keys(after, data_dict)
     dropped = _dropped(before, asked) if data_dict.get("delete_fields") and fields else []
+    kept = with_columns(after, [column for column in after.columns if column.name not in dropped])
+    ids = [field["id"] for field in fields]
+    checks.design(kept, [given["function"] for given in data_dict.get("triggers") or []], ids)
+    _check_new_rows(client, before, kept, records, ids)
     aliases = get_list(data_dict.get("aliases"))
     if aliases is not None:
         tables.check_aliases(client, after, aliases)
@@ -261,7 +266,6 @@ def _write_table(
 ) -> None:
     """Make or change the table and insert the records: everything, or nothing of it."""
     records = data_dict.get("records")
-    _check_new_key(client, before, after, records)
     if before is None:
         table = tables.create(client, after)
     else:
@@ -284,9 +288,11 @@ def _write_table(
         data_dict["records"] = inserted
 
 
-def _check_new_key(client: Any, before: Table | None, after: Table, records: Any) -> None:
+def _check_new_rows(
+    client: Any, before: Table | None, after: Table, records: Any, ids: list[str]
+) -> None:
     """Before anything is changed: that the records are good, and a new key is one."""
-    batch = new_rows(after, records or [])
+    batch = checks.inserted(client, after, new_rows(after, records or []))
     if not after.primary_key:
         return
     is_new = before is None or sorted(before.primary_key) != sorted(after.primary_key)
@@ -299,14 +305,15 @@ def _check_new_key(client: Any, before: Table | None, after: Table, records: Any
         elif before is None or not set(after.primary_key) <= had:
             writes.check_keys(client, replace(after, num_rows=0), batch)
     except Invalid as err:
-        raise Invalid(
-            {
-                "constraints": [
-                    "Cannot insert records or create index because of uniqueness constraint"
-                ],
-                "info": {"orig": err.errors["records"][0]},
-            }
-        ) from err
+        sentence = "Cannot insert records or create index because of uniqueness constraint"
+        original = err.errors["records"][0]
+        errors: dict[str, Any] = {"constraints": [sentence], "info": {"orig": original}}
+        if any(map(trigger.is_designed, after.columns)):
+            # What Table Designer's page shows.
+            errors["fields"] = checks.at_fields(
+                ids, after.primary_key, "tdpkreq", f"{sentence}: {original}"
+            )
+        raise Invalid(errors) from err
 
 
 # --- upsert and delete -------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from google.api_core import exceptions as gexc
 from google.cloud import bigquery
 
 from ckanext.bigquery_datastore import clients, config
-from ckanext.bigquery_datastore.backend import types
+from ckanext.bigquery_datastore.backend import trigger, types
 from ckanext.bigquery_datastore.backend.query import WRITE_SECONDS
 from ckanext.bigquery_datastore.backend.schema import ID, Column, Table, quote_name, reference
 from ckanext.bigquery_datastore.backend.search import Invalid, Parameter
@@ -165,7 +165,8 @@ def _texts(columns: Mapping[str, Column], given: Mapping[str, Any], number: int)
         try:
             row[name] = column.type.write(value)
         except types.BadValue as err:
-            raise Invalid({"records": [err.for_column(name)], "records_row": number}) from err
+            sentence = trigger.bad_value(column, err.for_column(name))
+            raise Invalid({"records": [sentence], "records_row": number}) from err
     return row
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from google.cloud import bigquery
 
-from ckanext.bigquery_datastore.backend import query, records, types
+from ckanext.bigquery_datastore.backend import checks, query, records, types
 from ckanext.bigquery_datastore.backend.records import Batch, Source
 from ckanext.bigquery_datastore.backend.schema import ID, Column, Table
 from ckanext.bigquery_datastore.backend.search import Invalid, Select
@@ -25,7 +25,7 @@ def insert(
 
     :raises Invalid: a record is bad or its key is taken; nothing is written
     """
-    batch = records.new_rows(table, given)
+    batch = checks.inserted(client, table, records.new_rows(table, given))
     if not batch.rows or not table.user_columns:
         return []
     check_keys(client, table, batch)
@@ -166,7 +166,8 @@ def upsert(
 
     :raises Invalid: a record is bad, or (``update_only``) means no row; nothing is written
     """
-    batches = records.folded(table, records.keyed_rows(table, given))
+    rows = checks.changed(client, table, records.keyed_rows(table, given), update_only=update_only)
+    batches = records.folded(table, rows)
     if update_only:
         for batch in batches:
             found = _matches(client, table, batch, batch.key)

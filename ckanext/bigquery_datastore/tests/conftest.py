@@ -58,7 +58,7 @@ CHROMIUM = [
 def pytest_configure(config: pytest.Config) -> None:
     """Take the ini that the stack wrote for the CKAN version under test, where there is one."""
     if getattr(config.option, "ckan_ini", None) == "test.ini":
-        written = _stack_ini("")
+        written = stack_ini("")
         if written.exists():
             config.option.ckan_ini = str(written)
 
@@ -173,7 +173,7 @@ def live_site(_sites: Sites, datastore: None) -> Site:
 @pytest.fixture(scope="session")
 def core_site(_sites: Sites) -> Site:
     """CKAN core's own DataStore, on PostgreSQL; all else as in ``live_site``."""
-    return _sites(base=_stack_ini("-postgresql"))
+    return _sites(base=stack_ini("-postgresql"))
 
 
 @pytest.fixture(scope="module")
@@ -214,7 +214,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     return report
 
 
-def _stack_ini(variant: str) -> Path:
+def stack_ini(variant: str) -> Path:
     import ckan
 
     version = ".".join(ckan.__version__.split(".")[:2])
