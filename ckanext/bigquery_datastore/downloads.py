@@ -158,9 +158,7 @@ def engine() -> Engine:
 
 def page(plan: DumpPlan) -> Iterator[bytes]:
     """The file of a plan whose rows fit into one page, written at once."""
-    return pages.page(
-        clients.bigquery_ro(), plan, config.maximum_bytes_billed(), config.wait_seconds()
-    )
+    return pages.page(clients.bigquery_ro(), plan, config.wait_seconds())
 
 
 def store_rw() -> Store:

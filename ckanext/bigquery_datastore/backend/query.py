@@ -118,7 +118,7 @@ def iterate(
         except (concurrent.futures.TimeoutError, gexc.GatewayTimeout, requests.Timeout) as err:
             raise TookTooLong("Search took too long") from err
         except (gexc.BadRequest, gexc.NotFound) as err:
-            if _reasons(err) & {"stopped", "timeout"}:
+            if reasons(err) & {"stopped", "timeout"}:
                 raise TookTooLong("Search took too long") from err
             raise Refused(_message(err)) from err
 
@@ -141,7 +141,7 @@ def write(
         try:
             return _one_job(client, sql, parameters, deadline)
         except gexc.GoogleAPICallError as err:
-            if not _reasons(err) & _PASSING_REASONS or attempt == ATTEMPTS:
+            if not reasons(err) & _PASSING_REASONS or attempt == ATTEMPTS:
                 if isinstance(err, (gexc.BadRequest, gexc.NotFound)):
                     raise Refused(_message(err)) from err
                 with clients.told("a change of data"):
@@ -208,7 +208,8 @@ def dry_run(
             raise Refused(_message(err)) from err
 
 
-def _reasons(err: gexc.GoogleAPICallError) -> set[str]:
+def reasons(err: gexc.GoogleAPICallError) -> set[str]:
+    """The names that BigQuery gives to what went wrong."""
     return {error.get("reason", "") for error in err.errors or () if isinstance(error, dict)}
 
 

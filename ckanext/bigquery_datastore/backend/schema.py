@@ -59,12 +59,18 @@ def from_api(api: bigquery.Table) -> Table:
         aliases=tuple(data.get("aliases") or ()),
         alias_of=data.get("alias_of") or (api.labels or {}).get(ALIAS_LABEL),
         primary_key=tuple(data.get("primary_key") or ()),
+        has_own_key=_has_own_key(api),
         indexes=tuple(tuple(index) for index in data.get("indexes") or ()),
         last_id=int(data.get("last_id") or 0),
         etag=api.etag or "",
         description=api.description or "",
         location=api.location or "",
     )
+
+
+def _has_own_key(api: bigquery.Table) -> bool:
+    constraints = api.table_constraints
+    return constraints is not None and constraints.primary_key is not None
 
 
 def reference(id: str) -> bigquery.TableReference:

@@ -88,7 +88,9 @@ class Table:
     """One table or view of the dataset. ``columns`` are in BigQuery's order, ``_id`` included.
 
     ``num_rows`` and ``num_bytes`` leave out rows that sit in a streaming buffer, and are 0
-    for a view. ``last_id`` is the highest ``_id`` known to have been given out and deleted.
+    for a view. ``primary_key`` is CKAN's; ``has_own_key`` tells that BigQuery knows of one, as it
+    must where rows come by change data capture. ``last_id`` is the highest ``_id`` known to have
+    been given out and deleted.
     """
 
     project: str
@@ -103,6 +105,7 @@ class Table:
     aliases: tuple[str, ...] = ()
     alias_of: str | None = None
     primary_key: tuple[str, ...] = ()
+    has_own_key: bool = False
     indexes: tuple[tuple[str, ...], ...] = ()
     last_id: int = 0
     etag: str = ""

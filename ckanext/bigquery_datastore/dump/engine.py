@@ -58,6 +58,10 @@ _ASSEMBLY_SECONDS = 6
 # For the tidying of one that came with little patience. What is not deleted is left to a sweep.
 _TIDY_SECONDS = 2
 
+# BigQuery stops a job after job_timeout_seconds by itself, but "might not always succeed"
+# (https://cloud.google.com/bigquery/docs/reference/rest/v2/Job): whoever still looks then asks it.
+_CANCEL_SECONDS = 60
+
 _POLL_SECONDS = (0.05, 0.1, 0.2, 0.4, 0.8, 1.0)
 
 
@@ -247,6 +251,9 @@ class Engine:
             time.sleep(max(0.0, min(pause, until - time.monotonic())))
             job = export.watch(self.bigquery, job_id) or job
             tries += 1
+        if not job.done and job.seconds > self.limits.timeout_seconds + _CANCEL_SECONDS:
+            log.warning("Job %s runs for %.0f seconds, and is cancelled", job.id, job.seconds)
+            export.cancel(self.bigquery, job_id)
         return job
 
     def _start(self, plan: DumpPlan, attempt: _Attempt, job_id: str) -> export.Job:

@@ -41,6 +41,7 @@ TRANSIENT_REASONS = frozenset(
         "tableUnavailable",
     }
 )
+TOO_EXPENSIVE_REASON = "bytesBilledLimitExceeded"
 SORT_TOO_LARGE_REASONS = frozenset({"resourcesExceeded"})
 
 
@@ -62,8 +63,11 @@ class Failure:
 
     def error(self) -> BigQueryDatastoreError:
         """The failure as an error for a person."""
-        if self.reason == "bytesBilledLimitExceeded":
-            return TooLarge(f"The export would cost more than this site allows. {self.message}")
+        if self.reason == TOO_EXPENSIVE_REASON:
+            return TooLarge(
+                "The export would cost more than this site allows "
+                f"(ckanext.bigquery_datastore.maximum_bytes_billed). {self.message}"
+            )
         if self.reason == "accessDenied":
             return PermissionMissing(f"BigQuery may not run the export: {self.message}")
         if self.reason in SORT_TOO_LARGE_REASONS:
@@ -87,6 +91,7 @@ class Job:
 
     ``done`` alone does not mean success: see ``failure``. ``progress`` is from 0 to 1, or None
     while BigQuery has not planned the work; ``file_count`` and ``row_count`` are known once done.
+    ``seconds`` is how long it took, or has been taking.
     """
 
     id: str
@@ -156,6 +161,7 @@ def extract(
         destination_format=format_.extract_format,
         compression=str(format_.options.get("compression", "NONE")),
         labels=dict(limits.labels),
+        job_timeout_ms=limits.timeout_seconds * 1000,
     )
     try:
         with _starting(client):
@@ -193,6 +199,15 @@ def watch(client: bigquery.Client, job_id: str) -> Job | None:
         return None
 
 
+def cancel(client: bigquery.Client, job_id: str) -> None:
+    """Ask BigQuery to stop a job, which it then does, or not."""
+    try:
+        with clients.told("the end of an export", gexc.NotFound):
+            client.cancel_job(job_id, **clients.budget())
+    except gexc.NotFound:
+        return
+
+
 def _check_cost(
     client: bigquery.Client, sql: str, parameters: Sequence[Parameter], limit: int
 ) -> None:
@@ -228,8 +243,14 @@ def _seen(job: _AsyncJob) -> Job:
         file_count=file_count if done else None,
         row_count=_int(exported.get("rowCount")) if done else None,
         bytes_billed=_int(query.get("totalBytesBilled")) or 0,
-        seconds=(job.ended - job.created).total_seconds() if job.ended and job.created else 0.0,
+        seconds=_seconds(job),
     )
+
+
+def _seconds(job: _AsyncJob) -> float:
+    if not job.created:
+        return 0.0
+    return ((job.ended or dt.datetime.now(dt.timezone.utc)) - job.created).total_seconds()
 
 
 def _progress(timeline: Sequence[Mapping[str, str]] | None) -> float | None:

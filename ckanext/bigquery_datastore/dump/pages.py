@@ -5,22 +5,22 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Sequence
 
+from google.api_core import exceptions as gexc
 from google.cloud import bigquery
 
 from ckanext.bigquery_datastore import clients
-from ckanext.bigquery_datastore.backend.query import parameter_list
+from ckanext.bigquery_datastore.backend.query import job_config, reasons
+from ckanext.bigquery_datastore.dump.export import TOO_EXPENSIVE_REASON, Failure
 from ckanext.bigquery_datastore.dump.formats import delimited
 from ckanext.bigquery_datastore.dump.plan import DumpPlan
 
 
-def page(
-    client: bigquery.Client, plan: DumpPlan, maximum_bytes_billed: int | None, seconds: float
-) -> Iterator[bytes]:
+def page(client: bigquery.Client, plan: DumpPlan, seconds: float) -> Iterator[bytes]:
     """The bytes that an export of the same plan would give.
 
     :raises NotReachable: not within so many seconds
     """
-    rows = _rows(client, plan, maximum_bytes_billed, seconds)
+    rows = _rows(client, plan, seconds)
     if plan.format.rewrite:
         yield from plan.rewritten(_lines(rows, plan.select.aliases))
     else:
@@ -36,18 +36,20 @@ def _lines(rows: Iterable[Sequence[str | None]], names: Sequence[str]) -> Iterat
 
 
 def _rows(
-    client: bigquery.Client, plan: DumpPlan, maximum_bytes_billed: int | None, seconds: float
+    client: bigquery.Client, plan: DumpPlan, seconds: float
 ) -> Iterator[tuple[str | None, ...]]:
-    job_config = bigquery.QueryJobConfig(query_parameters=parameter_list(plan.parameters))
-    if maximum_bytes_billed:
-        job_config.maximum_bytes_billed = maximum_bytes_billed
     with clients.told("a page of rows"):
-        found = client.query_and_wait(
-            plan.select_sql(),
-            job_config=job_config,
-            api_timeout=clients.CALL_SECONDS,
-            wait_timeout=seconds,
-            retry=clients.budget()["retry"],
-        )
+        try:
+            found = client.query_and_wait(
+                plan.select_sql(),
+                job_config=job_config(plan.parameters, seconds),
+                api_timeout=clients.CALL_SECONDS,
+                wait_timeout=seconds,
+                retry=clients.budget()["retry"],
+            )
+        except gexc.GoogleAPICallError as err:
+            if TOO_EXPENSIVE_REASON in reasons(err):
+                raise Failure(TOO_EXPENSIVE_REASON, clients.reason(err)).error() from err
+            raise
         for row in found:
             yield row.values()

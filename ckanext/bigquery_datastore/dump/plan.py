@@ -64,13 +64,19 @@ class DumpPlan:
 
     @property
     def by_extract(self) -> bool:
-        """Whether BigQuery can write these very files without a query, which is free."""
+        """Whether BigQuery can write these very files without a query, which is free.
+
+        An extract takes tables only, as they are, without what sits in a streaming buffer or
+        waits to be applied by change data capture.
+        """
         return (
             bool(self.stored.extract_format)
             and self.is_whole
             and not self.select.order_by
+            and self.columns == self.table.columns
             and self.table.kind == "TABLE"
             and not self.table.streaming_buffer
+            and not self.table.has_own_key
             and all(
                 self.stored.cast(column, "x", self.milliseconds) == "x" for column in self.columns
             )

@@ -16,10 +16,13 @@ from dataclasses import replace
 
 import pyarrow.parquet as pq
 import pytest
+from google.cloud import bigquery
 
+from ckanext.bigquery_datastore.backend import schema
 from ckanext.bigquery_datastore.dump import engine as engine_module
 from ckanext.bigquery_datastore.dump.engine import Ready, Running
-from ckanext.bigquery_datastore.errors import BadRequest, NotReachable, TooLarge
+from ckanext.bigquery_datastore.dump.plan import DumpPlan
+from ckanext.bigquery_datastore.errors import BadRequest, ExportFailed, NotReachable, TooLarge
 from ckanext.bigquery_datastore.tests.dump.exporting import Place, a_place, release, spawn
 
 ROWS = [{"name": f"name {number}", "size": number / 4} for number in range(1000)]
@@ -229,6 +232,21 @@ def test_an_export_that_runs_too_long_is_stopped_and_said_to_be(place):
     assert last_names(place) == ["attempt"]
 
 
+def test_a_job_that_bigquery_does_not_stop_in_time_is_cancelled(place, monkeypatch):
+    monkeypatch.setattr(engine_module, "_CANCEL_SECONDS", 0)
+    plan = place.plan("t", "csv")
+    place = replace(place, labels={"emulator_run_seconds": "60"})
+    assert isinstance(place.advance(plan, seconds=0), Running)
+    (job,) = place.export_jobs()
+    assert job.to_api_repr()["configuration"]["jobTimeoutMs"] == "3600000"
+    # As if the hour had passed: whoever looks has it cancelled, and then is told.
+    hasty = replace(place, timeout_seconds=0)
+    assert isinstance(hasty.advance(plan, seconds=0), Running)
+    with pytest.raises(ExportFailed, match="was stopped"):
+        place.advance(plan)
+    assert len(place.export_jobs()) == 1
+
+
 def test_a_failed_export_is_not_paid_for_again_by_the_next_click(place, monkeypatch):
     place = replace(place, labels={"emulator_run_seconds": "60"}, timeout_seconds=1)
     plan = place.plan("t", "csv")
@@ -268,7 +286,7 @@ def test_a_file_that_no_one_object_can_hold_is_its_parts_in_order(place, monkeyp
 
 def test_an_extract_is_used_where_it_gives_the_same_and_costs_nothing(place):
     plan = place.plan("t", "ndjson")
-    free = replace(plan, select=replace(plan.select, order_by=()))
+    free = unordered(plan)
     assert free.by_extract and not plan.by_extract
     ready = place.advance(free)
     assert isinstance(ready, Ready)
@@ -277,6 +295,39 @@ def test_an_extract_is_used_where_it_gives_the_same_and_costs_nothing(place):
         range(1, 1001)
     )
     assert place.export_jobs() == []
+
+
+def unordered(plan: DumpPlan) -> DumpPlan:
+    return replace(plan, select=replace(plan.select, order_by=()))
+
+
+EXTRACTED = {
+    "a table": ({}, True),
+    "rows in a streaming buffer": ({"streaming_buffer": True}, False),
+    "a view": ({"kind": "VIEW"}, False),
+    "an external table": ({"kind": "EXTERNAL"}, False),
+    "rows that change data capture brings": ({"has_own_key": True}, False),
+    "columns that ckan does not show": ({"columns": ()}, False),
+}
+
+
+@pytest.mark.parametrize("what", list(EXTRACTED))
+def test_an_extract_is_not_used_where_it_would_give_other_rows(place, what):
+    changes, by_extract = EXTRACTED[what]
+    for format_name in ("ndjson", "ndjson.gz", "parquet"):
+        plan = unordered(place.plan("t", format_name))
+        assert replace(plan, table=replace(plan.table, **changes)).by_extract is by_extract
+    for format_name in ("csv", "tsv", "json", "xml", "csv.gz"):
+        assert not unordered(place.plan("t", format_name)).by_extract
+    assert not unordered(place.plan("t", "parquet", fields=["name"])).by_extract
+
+
+def test_a_key_that_bigquery_knows_of_is_seen(place):
+    api = place.bigquery.get_table(f"{place.dataset}.t")
+    keyed = {"tableConstraints": {"primaryKey": {"columns": ["_id"]}}}
+    seen = bigquery.Table.from_api_repr({**api.to_api_repr(), **keyed})
+    assert schema.from_api(seen).has_own_key
+    assert not place.plan("t", "parquet").table.has_own_key
 
 
 def test_a_column_that_the_table_does_not_have_is_a_clear_refusal(place):
