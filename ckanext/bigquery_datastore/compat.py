@@ -10,6 +10,9 @@ from ckan.plugins import toolkit as tk
 #: CKAN 2.11 gives ``_links`` and ``total_was_estimated`` with a search; 2.12 does not.
 IS_2_11 = not tk.check_ckan_version(min_version="2.12.0a0")
 
+#: Whether an upsert is an INSERT … ON CONFLICT, which PostgreSQL's triggers see as a new row first.
+UPSERTS_ARE_INSERTS = not IS_2_11
+
 
 def ms_in_timestamp() -> bool:
     """Whether timestamps are written with milliseconds: an option of 2.12, never in 2.11."""

@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from google.cloud import bigquery
 
+from ckanext.bigquery_datastore import compat
 from ckanext.bigquery_datastore.backend import query, records, trigger, types
 from ckanext.bigquery_datastore.backend.records import Batch, Keyed, Texts
 from ckanext.bigquery_datastore.backend.schema import Column, Table
@@ -89,8 +90,8 @@ def changed(
 ) -> Sequence[Keyed]:
     """Changes of rows as the table's rules leave them; see ``inserted``.
 
-    As on PostgreSQL, a record that may be a new row has to be good as one, also where it turns
-    out to change another; and a row that is changed has to be good as a whole.
+    As on PostgreSQL: a row that is changed has to be good as a whole, and a record of an upsert
+    as a new row, in CKAN 2.12 also where it changes one that is there.
     """
     rules = _rules(table)
     if not rules:
@@ -102,13 +103,13 @@ def changed(
         now = dict(stored)
         for item in given:
             row, refusals = item.row, []
-            if not update_only:
+            before = now.get(item.values)
+            if not update_only and (before is None or compat.UPSERTS_ARE_INSERTS):
                 row, refusals = trigger.applied(rules, row, matches)
-            before = now.get(item.values, {})
-            # Neither whole nor there: no row is changed, and so nothing is judged.
-            if not refusals and (before or names <= row.keys()):
-                row, refusals = trigger.applied(rules, {**before, **row}, matches)
-            now[item.values] = {**before, **row}
+            # Neither whole nor there: there is nothing to change, and so nothing to judge.
+            if not refusals and (before is not None or names <= row.keys()):
+                row, refusals = trigger.applied(rules, {**(before or {}), **row}, matches)
+            now[item.values] = {**(before or {}), **row}
             yield {name: row[name] for name in item.row}, refusals
 
     return [

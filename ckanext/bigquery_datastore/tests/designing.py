@@ -83,8 +83,10 @@ class Table:
         """What a visitor reads in the data dictionary: for each field its entries."""
         found = {}
         for box in self.get(f"resource/{self.id}").xpath(f"//*[{_has('accordion-item')}]"):
-            heading = box.xpath(f".//*[{_has('accordion-header')}]")[0]
-            found[_text(heading)] = _text(box).removeprefix(_text(heading)).strip()
+            heading = _text(box.xpath(f".//*[{_has('accordion-header')}]")[0])
+            # CKAN 2.11 writes no space behind the number.
+            name = heading.partition(".")[2].strip()
+            found[name] = _text(box).removeprefix(heading).strip()
         return found
 
     def form(self) -> dict[str, str]:

@@ -130,7 +130,7 @@ def table(place: Place) -> Iterator[str]:
 def test_an_export_has_the_bytes_that_a_page_of_the_same_rows_has(place, table, format_name):
     plan = place.plan(table, format_name)
     stored = place.file(table, format_name)
-    page = b"".join(pages.page(place.bigquery, plan, None, 60))
+    page = b"".join(pages.page(place.bigquery, plan, 60))
     assert b"".join(plan.rewritten(iter([stored]))) == page
     assert page.count(b"quoted") == 1
 

@@ -11,6 +11,7 @@ from ckan.tests import factories
 from ckan.tests.helpers import call_action
 from playwright.sync_api import expect
 
+from ckanext.bigquery_datastore import compat
 from ckanext.bigquery_datastore.tests.conftest import Site, stack_ini
 from ckanext.bigquery_datastore.tests.designing import PASSWORD, Editor, Table
 
@@ -85,11 +86,11 @@ def test_a_table_is_designed_filled_changed_and_downloaded(table):
     ]
     assert info[4]["info"] == {"label": "Ours?", "notes": "Since when"}
     assert table.dictionary() == {
-        "1. name Text": r"ID name Type Text Obligation Primary key Pattern [A-Z]\w+",
-        "2. kind Choice": "ID kind Type Choice Choices Code tree it's",
-        "3. high Numeric": "ID high Type Numeric Minimum 0.5 Maximum 120",
-        "4. seen Date": "ID seen Type Date Obligation Required Minimum 2020-01-01",
-        "5. Ours? Boolean": "ID ours Type Boolean Label Ours? Description Since when",
+        "name Text": r"ID name Type Text Obligation Primary key Pattern [A-Z]\w+",
+        "kind Choice": "ID kind Type Choice Choices Code tree it's",
+        "high Numeric": "ID high Type Numeric Minimum 0.5 Maximum 120",
+        "seen Date": "ID seen Type Date Obligation Required Minimum 2020-01-01",
+        "Ours? Boolean": "ID ours Type Boolean Label Ours? Description Since when",
     }
     form = table.form()
     assert form["fields__2__tdchoices"] == "tree\nit's"
@@ -195,6 +196,8 @@ MISTAKES = [
     ({"tdtype": "date", "tdminimum": "2024-02-30"}, "Invalid constraint for type: date"),
     ({"tdtype": "integer", "tdminimum": "10", "tdmaximum": "9"}, "Less than minumum"),
     ({"tdtype": "text", "tdpattern": "(a"}, "Invalid regular expression"),
+    ({"tdtype": "text", "tdpattern": "(?!a).*"}, "Invalid regular expression"),
+    ({"tdtype": "text", "tdpattern": r"(a)\1"}, "Invalid regular expression"),
     ({"tdtype": "choice", "tdchoices": " \r\n"}, "Missing value"),
 ]
 
@@ -280,8 +283,8 @@ VALUES: dict[str, list[Any]] = {
 
 def outcome(answer: Any) -> Any:
     """What has to be the same of the answer to a write."""
-    if "records" not in answer and "key" not in answer:
-        return "written" if "method" in answer else answer
+    if "method" in answer:
+        return "written"
     told = answer.get("records")
     if told and told[0].startswith("duplicate key"):
         told = ["duplicate key"]  # core goes on with the name of an index
@@ -335,7 +338,8 @@ def test_calls_with_several_records_are_taken_or_refused_as_on_postgresql(pair):
         ("update", [{"_id": 1, "key": "b"}]),
         ("update", [{"_id": 1000, "key": "z"}]),
         ("upsert", [{"key": "b", "choice": "a"}]),
-        ("upsert", [{**full, "key": " b ", "choice": "50%"}, {**full, "key": "new"}]),
+        # 2.11 looks for the key as it is sent, finds none, and then refuses it for being taken.
+        ("upsert", [{**full, "key": "b" if compat.IS_2_11 else " b "}, {**full, "key": "new"}]),
         ("upsert", [{**full, "key": "newer"}, {**full, "key": "x", "day": "1999-01-01"}]),
         ("upsert", [{**full, "key": "new", "choice": "z"}, {**full, "key": "new"}]),
     ]
@@ -381,6 +385,16 @@ def test_a_pattern_that_would_keep_python_busy_for_ever_is_answered(table):
     assert table.design({"id": "a", "tdtype": "text", "tdpattern": "(a|a|aa)+(a+)+"}) == []
     assert table.add("a" * 5_000 + "b") == {"a": 'Does not match pattern: "(a|a|aa)+(a+)+"'}
     assert table.add("a" * 5_000) == {}
+
+
+def test_letters_of_a_pattern_are_ascii_unless_it_says_otherwise(table):
+    fields = {"id": "a", "tdtype": "text"}, {"id": "b", "tdtype": "text"}
+    assert table.design({**fields[0], "tdpattern": r"\w"}, {**fields[1], "tdpattern": r"\pL"}) == []
+    assert table.add("ä", "1") == {
+        "a": r'Does not match pattern: "\w"',
+        "b": r'Does not match pattern: "\pL"',
+    }
+    assert table.add("a", "ä") == {}
 
 
 # --- what BigQuery does not check
