@@ -23,15 +23,15 @@ from ckan.plugins import toolkit as tk
 
 from ckanext.bigquery_datastore import backend, clients, compat, config
 from ckanext.bigquery_datastore.backend import schema, search, sql_results
+from ckanext.bigquery_datastore.backend.schema import TABLES
 from ckanext.bigquery_datastore.backend.sql_select import select_of
 from ckanext.bigquery_datastore.dump import export, pages, sign
 from ckanext.bigquery_datastore.dump import plan as plans
-from ckanext.bigquery_datastore.dump.engine import Engine, Ready, Running
+from ckanext.bigquery_datastore.dump.engine import FILES, Engine, Ready, Running
 from ckanext.bigquery_datastore.dump.formats import FORMATS, Format
 from ckanext.bigquery_datastore.dump.plan import DumpPlan
 from ckanext.bigquery_datastore.dump.storage import Store, in_background
 from ckanext.bigquery_datastore.errors import BadRequest, OutsideError
-from ckanext.bigquery_datastore.recent import FILES, TABLES
 
 __all__ = [
     "DumpPlan",

@@ -27,7 +27,6 @@ from ckanext.bigquery_datastore import clients, config, downloads
 from ckanext.bigquery_datastore.backend import schema
 from ckanext.bigquery_datastore.dump.formats import FORMATS
 from ckanext.bigquery_datastore.errors import BigQueryDatastoreError
-from ckanext.bigquery_datastore.recent import TABLES
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +67,7 @@ def prepare(resource_id: str) -> None:
         time.sleep(_unrest(resource_id))
         if _is_waiting(resource_id):
             return
-        TABLES.forget(resource_id)
+        schema.TABLES.forget(resource_id)
         for format_name in config.prewarm_formats():
             for plan in files(resource_id, format_name):
                 finished(plan)

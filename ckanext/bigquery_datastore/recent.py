@@ -11,16 +11,12 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from cachetools import TTLCache
 
 from ckanext.bigquery_datastore import config
 from ckanext.bigquery_datastore.errors import BigQueryDatastoreError
-
-if TYPE_CHECKING:
-    from ckanext.bigquery_datastore.backend.table import Table
-    from ckanext.bigquery_datastore.dump.engine import Ready
 
 _T = TypeVar("_T")
 
@@ -104,8 +100,3 @@ class Recent(Generic[_T]):
         if self._found is None:
             self._found = TTLCache(maxsize=4096, ttl=config.metadata_ttl_seconds())
         return self._found
-
-
-# Tables by the id of their resource, finished files by their name in the bucket.
-TABLES: Recent[Table] = Recent()
-FILES: Recent[Ready] = Recent()

@@ -19,8 +19,8 @@ import sqlalchemy as sa
 from ckan import model
 from sqlalchemy.exc import DBAPIError
 
+from ckanext.bigquery_datastore.backend.schema import TABLES
 from ckanext.bigquery_datastore.errors import NotReachable
-from ckanext.bigquery_datastore.recent import TABLES
 
 WAIT_SECONDS = 120
 

@@ -20,8 +20,22 @@ from ckanext.bigquery_datastore.backend.table import (
     split_description,
     unpack,
 )
+from ckanext.bigquery_datastore.recent import Recent
 
-__all__ = ["ID", "Column", "Table", "from_api", "get_table", "quote_name", "reference", "resolve"]
+__all__ = [
+    "ID",
+    "TABLES",
+    "Column",
+    "Table",
+    "from_api",
+    "get_table",
+    "quote_name",
+    "reference",
+    "resolve",
+]
+
+# Tables by the id of their resource, as this process heard of them a moment ago.
+TABLES: Recent[Table] = Recent()
 
 
 def _column_from_api(api: bigquery.SchemaField, long: Mapping[str, Any]) -> Column:

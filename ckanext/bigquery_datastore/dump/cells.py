@@ -32,7 +32,7 @@ import msgspec
 from ckanext.bigquery_datastore.backend import types
 
 if TYPE_CHECKING:
-    from ckanext.bigquery_datastore.backend.schema import Column
+    from ckanext.bigquery_datastore.backend.table import Column
 
 # What core's dumps know: None, bool, int, float, str, and lists and dicts of them.
 Value = Any

@@ -91,6 +91,10 @@ class Ready:
         return self.metadata.get("ordered", "True") == "True"
 
 
+# Finished files by their name in the bucket, as this process heard of them a moment ago.
+FILES: Recent[Ready] = Recent()
+
+
 @dataclass(frozen=True)
 class Running:
     """Not yet. ``progress`` of the phase is from 0 to 1, or None where it is not known."""

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ckanext.bigquery_datastore.backend import types
-from ckanext.bigquery_datastore.backend.schema import Column
+from ckanext.bigquery_datastore.backend.table import Column
 from ckanext.bigquery_datastore.dump import transform
 
 BOM = b"\xef\xbb\xbf"

@@ -16,10 +16,9 @@ from functools import cached_property
 from typing import Any
 from urllib.parse import quote
 
-from ckanext.bigquery_datastore.backend import schema
-from ckanext.bigquery_datastore.backend.schema import Column, Table
 from ckanext.bigquery_datastore.backend.search import Parameter, Select
 from ckanext.bigquery_datastore.backend.sql_select import SqlSelect
+from ckanext.bigquery_datastore.backend.table import ID, Column, Table
 from ckanext.bigquery_datastore.dump.formats import STORED, Format
 from ckanext.bigquery_datastore.dump.storage import Headers, StoredObject
 from ckanext.bigquery_datastore.dump.sweep import ROOT
@@ -211,7 +210,7 @@ def _timestamps(column: Column, parent: str = "") -> Iterator[str]:
 
 
 def _field(column: Column) -> dict[str, Any]:
-    names = {schema.ID: "int", "nested": "json"}
+    names = {ID: "int", "nested": "json"}
     name = names.get(column.name) or names.get(column.ckan_type) or column.ckan_type
     return {"id": column.name, "type": name, **({"info": column.info} if column.info else {})}
 
