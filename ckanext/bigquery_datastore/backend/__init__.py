@@ -216,6 +216,7 @@ def _create(data_dict: dict[str, Any], plugin_data: Mapping[int, Mapping[str, An
     after = _with_keys(after, data_dict)
     dropped = _dropped(before, asked) if data_dict.get("delete_fields") and fields else []
     kept = with_columns(after, [column for column in after.columns if column.name not in dropped])
+    after = replace(after, primary_key=kept.primary_key, indexes=kept.indexes)
     ids = [field["id"] for field in fields]
     checks.design(kept, [given["function"] for given in data_dict.get("triggers") or []], ids)
     _check_new_rows(client, before, kept, records, ids)

@@ -278,4 +278,11 @@ def unpack(packed: str) -> dict[str, Any]:
 
 
 def with_columns(table: Table, columns: Sequence[Column]) -> Table:
-    return replace(table, columns=tuple(columns))
+    """The table with these columns, without a key or an index that needs others."""
+    names = {column.name for column in columns}
+    return replace(
+        table,
+        columns=tuple(columns),
+        primary_key=table.primary_key if names.issuperset(table.primary_key) else (),
+        indexes=tuple(index for index in table.indexes if names.issuperset(index)),
+    )

@@ -33,6 +33,7 @@ from ckanext.bigquery_datastore.backend.table import (
     column_description,
     stored_names,
     table_description,
+    with_columns,
 )
 
 NAME_LIMIT = 63  # PostgreSQL's; clients rely on it
@@ -185,10 +186,19 @@ def change(client: bigquery.Client, before: Table, after: Table) -> Table:
 
 
 def drop_columns(client: bigquery.Client, table: Table, names: Sequence[str]) -> Table:
-    """Drop columns and what they hold; the table as it is then."""
-    drops = ", ".join(
-        f"DROP COLUMN {column.sql}" for column in table.columns if column.name in names
-    )
+    """Drop columns and what they hold; the table as it is then.
+
+    A column that rows are clustered by cannot be dropped: they are clustered by others first.
+    https://cloud.google.com/bigquery/docs/managing-table-schemas#delete_a_column
+    """
+    going = [column for column in table.columns if column.name in names]
+    staying = [column for column in table.columns if column.name not in names]
+    with clients.told(f"changing the table {table.id}"):
+        api = client.get_table(reference(table.id), **clients.budget())
+        if {column.stored for column in going} & set(api.clustering_fields or ()):
+            api.clustering_fields = clustering(with_columns(table, staying)) or None
+            client.update_table(api, ["clustering_fields"], **clients.budget())
+    drops = ", ".join(f"DROP COLUMN {column.sql}" for column in going)
     query.write(client, f"ALTER TABLE {table.sql_name} {drops}")
     return get_table(client, table.id) or table
 

@@ -96,6 +96,20 @@ def definition_of(
     )
 
 
+def dropped_columns(project: str, sql: str) -> tuple[TableName | None, list[str]]:
+    """The columns that an ALTER TABLE drops, and its table; None where the statement is another."""
+    try:
+        tree = sqlglot.parse_one(sql, read="bigquery")
+    except SqlglotError:
+        return None, []
+    if not isinstance(tree, exp.Alter):
+        return None, []
+    table = tree.this
+    drops = [action for action in tree.args["actions"] if isinstance(action, exp.Drop)]
+    target = TableName(table.catalog or project, table.db, table.name)
+    return target, [drop.this.name for drop in drops if drop.args.get("kind") == "COLUMN"]
+
+
 def _field(column: exp.ColumnDef, values: Mapping[str, Any]) -> dict[str, Any]:
     options: dict[str, Any] = {}
     for constraint in column.args.get("constraints") or ():

@@ -27,7 +27,7 @@ from bqemulator.sql.translator import SQLTranslator
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
-from .ddl import Definition, definition_of
+from .ddl import Definition, definition_of, dropped_columns
 from .dialect import column_names
 from .engine import Engine, TableName, quote_name
 from .errors import ApiError
@@ -103,7 +103,22 @@ class Queries:
                 if definition := definition_of(job.project, sql, parameters):
                     self._define(job, definition)
                 else:
+                    self._check_drops(job, sql)
                     self._execute(job, sql)
+
+    def _check_drops(self, job: Job, sql: str) -> None:
+        """Clustering columns stay: bqemulator would drop them, and BigQuery does not."""
+        target, columns = dropped_columns(job.project, sql)
+        meta = target and self._context.catalog.get_table(
+            target.project, target.dataset, target.table
+        )
+        clustered = meta.clustering.fields if meta and meta.clustering else ()
+        for column in set(columns) & set(clustered):
+            raise ApiError(
+                "invalidQuery",
+                f"The table {target} is clustered by {column}, which cannot be dropped.",
+                location="query",
+            )
 
     def dry_run(self, job: Job) -> None:
         """Fill in bytes and schema without running anything."""

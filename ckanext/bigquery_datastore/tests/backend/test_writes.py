@@ -117,6 +117,18 @@ def test_columns_are_added_and_deleted(resource: str) -> None:
     assert found[1]["info"] == {"label": "New"}
 
 
+def test_a_column_of_the_key_may_go_and_the_key_with_it(resource: str) -> None:
+    upsert(resource, {"k": "a", "n": 1}, {"k": "b", "n": 2})
+    kept = [field for field in FIELDS if field["id"] != "k"]
+    call_action("datastore_create", resource_id=resource, fields=kept, delete_fields=True)
+    assert [row["n"] for row in rows(resource)] == [1, 2]
+    with pytest.raises(tk.ValidationError, match="unique key must be passed"):
+        upsert(resource, {"n": 3})
+    call_action("datastore_create", resource_id=resource, fields=kept, primary_key=["n"])
+    upsert(resource, {"n": 2}, {"n": 3})
+    assert [row["n"] for row in rows(resource)] == [1, 2, 3]
+
+
 def test_an_alias_is_another_name_until_it_is_replaced(resource: str) -> None:
     upsert(resource, {"k": "a", "n": 1})
     alias = f"alias of {resource[:8]} ü"

@@ -78,3 +78,17 @@ def test_a_table_is_replaced_by_one_that_is_clustered_alike(
     bq.update_table(table, ["clustering_fields"])
     run(bq, sql % "b")
     assert bq.get_table(name).clustering_fields == ["b"]
+
+
+def test_a_column_that_rows_are_clustered_by_is_not_dropped(
+    bq: bigquery.Client, dataset: str
+) -> None:
+    """https://cloud.google.com/bigquery/docs/managing-table-schemas#delete_a_column"""
+    name = f"local.{dataset}.t"
+    run(bq, f"CREATE OR REPLACE TABLE `{name}` (a INT64, b INT64) CLUSTER BY a AS SELECT 1, 2")
+    drop = f"ALTER TABLE `{name}` DROP COLUMN b, DROP COLUMN a"
+    with pytest.raises(BadRequest, match="clustered by a"):
+        run(bq, drop)
+    assert [field.name for field in bq.get_table(name).schema] == ["a", "b"]
+    run(bq, f"ALTER TABLE `{name}` DROP COLUMN b")
+    assert [field.name for field in bq.get_table(name).schema] == ["a"]
