@@ -110,6 +110,7 @@ def status(plan: DumpPlan, state: downloads.Ready | downloads.Running) -> Respon
             "state": "ready",
             "url": _url(),
             "bytes": None if plan.format.rewrite else state.size,
+            "crc32c": None if plan.format.rewrite else state.crc32c,
             "rows": state.rows,
             "ordered": state.ordered,
         }

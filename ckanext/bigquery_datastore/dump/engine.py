@@ -81,6 +81,11 @@ class Ready:
         return sum(found.size for found in self.objects)
 
     @property
+    def crc32c(self) -> str | None:
+        """The file's checksum as Cloud Storage has it: base64; None where it is in parts."""
+        return self.objects[0].crc32c if len(self.objects) == 1 else None
+
+    @property
     def rows(self) -> int | None:
         rows = self.metadata.get("rows")
         return None if rows is None else int(rows)

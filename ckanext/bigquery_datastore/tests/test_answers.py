@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import json
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import google_crc32c
 import pytest
 import requests
 from ckan.lib import signals
@@ -132,6 +134,7 @@ def test_the_status_of_a_file_tells_of_it(app, resource):
         "state": "ready",
         "url": "",
         "bytes": len(CSV),
+        "crc32c": base64.b64encode(google_crc32c.Checksum(CSV).digest()).decode(),
         "rows": 2,
         "ordered": True,
     }
