@@ -42,23 +42,43 @@ def anew() -> None:
 
 @pytest.fixture
 def resource() -> dict[str, Any]:
+    return a_table()
+
+
+_shared: dict[str, Any] = {}
+
+
+@pytest.fixture
+def any_resource() -> dict[str, Any]:
+    """One for all tests that do not care what was asked of it before."""
+    if not _shared:
+        _shared.update(a_table())
+    return _shared
+
+
+def a_table() -> dict[str, Any]:
     found = factories.Resource(name="Plain name")
+    alias = f"alias_{found['id'][:8]}"
     helpers.call_action(
         "datastore_create",
         resource_id=found["id"],
         force=True,
-        aliases=[f"alias_{found['id'][:8]}"],
+        aliases=[alias],
         fields=[{"id": "name", "type": "text"}],
         records=[{"name": "one"}, {"name": "two"}],
     )
-    return {**found, "alias": f"alias_{found['id'][:8]}"}
+    return {**found, "alias": alias}
 
 
 @pytest.fixture
 def slow(monkeypatch) -> None:
-    """Exports take a minute, and nobody waits for them."""
+    slow_down(monkeypatch)
+
+
+def slow_down(monkeypatch) -> None:
+    """From now on, what BigQuery does takes a minute, and nobody waits for an export."""
     monkeypatch.setattr(config, "job_labels", lambda: {"emulator_run_seconds": "60"})
-    monkeypatch.setattr(config, "wait_seconds", lambda: 0)
+    monkeypatch.setattr(answers, "patience", lambda: 0)
 
 
 def jobs(resource) -> list[Any]:
@@ -69,11 +89,24 @@ def jobs(resource) -> list[Any]:
 # --- while an export runs
 
 
-def test_who_has_the_file_gets_304_also_while_it_is_exported_again(app, resource, slow):
+def test_who_has_the_file_gets_304_also_while_it_is_exported_again(app, resource, monkeypatch):
     etag = visit(app, resource["id"], "format=json&limit=9").headers["ETag"]
+    slow_down(monkeypatch)
     assert visit(app, resource["id"], "format=tsv").status_code == 302
     again = visit(app, resource["id"], "format=json&limit=9", If_None_Match=etag)
     assert (again.status_code, again.headers["ETag"]) == (304, etag)
+
+
+def test_who_has_the_file_by_its_date_gets_304_until_the_table_changes(app, resource, monkeypatch):
+    monkeypatch.setattr(config, "metadata_ttl_seconds", lambda: 0)
+    since = visit(app, resource["id"]).headers["Last-Modified"]
+    again = visit(app, resource["id"], If_Modified_Since=since)
+    assert (again.status_code, again.data) == (304, b"")
+    long_ago = "Sat, 01 Jan 2000 00:00:00 GMT"
+    assert visit(app, resource["id"], If_Modified_Since=long_ago).status_code == 302
+    # A tag that does not match is stronger than a date that does.
+    both = {"If_None_Match": '"another"', "If_Modified_Since": since}
+    assert visit(app, resource["id"], **both).status_code == 302
 
 
 def test_head_and_get_and_polls_start_the_work_once(app, resource, slow):
@@ -140,6 +173,13 @@ def test_the_status_of_a_file_tells_of_it(app, resource):
     }
 
 
+def test_a_few_rows_that_take_too_long_are_503_with_a_way_out(app, resource, slow, monkeypatch):
+    monkeypatch.setattr(config, "wait_seconds", lambda: 1)
+    answer = visit(app, resource["id"], "limit=1")
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "10")
+    assert "Without limit they are exported" in answer.text
+
+
 # --- names
 
 
@@ -173,15 +213,15 @@ def test_a_waiting_page_repeats_no_parameter_as_html(app, resource, slow, name):
 
 
 @pytest.mark.parametrize("name", ["format", "limit", "filters", "sort", "fields", "offset"])
-def test_a_page_of_an_error_repeats_no_parameter_as_html(app, resource, name):
-    answer = visit(app, resource["id"], {name: HOSTILE}, **BROWSER)
+def test_a_page_of_an_error_repeats_no_parameter_as_html(app, any_resource, name):
+    answer = visit(app, any_resource["id"], {name: HOSTILE}, **BROWSER)
     assert answer.status_code == 400
     assert name in answer.text
     assert "<script>alert" not in answer.text
 
 
-def test_an_error_in_plain_text_is_no_html(app, resource):
-    answer = visit(app, resource["id"], {"format": HOSTILE})
+def test_an_error_in_plain_text_is_no_html(app, any_resource):
+    answer = visit(app, any_resource["id"], {"format": HOSTILE})
     assert answer.content_type == "text/plain; charset=utf-8"
 
 
@@ -199,12 +239,12 @@ def test_no_header_can_be_made_by_a_parameter_or_a_name(app, resource, slow):
 )
 @pytest.mark.parametrize("suffix", ["", "/status"])
 @pytest.mark.parametrize("accept", [BROWSER, {}], ids=["browser", "program"])
-def test_every_5xx_says_when_to_come_back(app, resource, monkeypatch, error, suffix, accept):
+def test_every_5xx_says_when_to_come_back(app, any_resource, monkeypatch, error, suffix, accept):
     def fail(*args: object) -> None:
         raise error("a sentence")
 
     monkeypatch.setattr(downloads.Engine, "advance", fail)
-    answer = visit(app, resource["id"], suffix=suffix, **accept)
+    answer = visit(app, any_resource["id"], suffix=suffix, **accept)
     assert answer.status_code == error.status >= 500
     assert int(answer.headers["Retry-After"]) > 0
     assert "a sentence" in answer.text
@@ -216,16 +256,26 @@ def test_the_errors_are_all_in_one_tree():
     assert not issubclass(TransformError, OutsideError)
 
 
-def test_no_answer_tells_of_a_key(app, resource, monkeypatch):
+def test_no_answer_tells_of_a_key(app, any_resource, monkeypatch):
     monkeypatch.setattr(clients, "CALL_SECONDS", 1)
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", "http://127.0.0.1:9")
     clients.forget()
     try:
-        answer = visit(app, resource["id"])
+        answer = visit(app, any_resource["id"])
     finally:
         clients.forget()
     assert answer.status_code == 503
     assert "127.0.0.1" not in answer.text and "Bearer" not in answer.text
+
+
+@pytest.mark.parametrize("query", ["", "limit=1", "format=json"])
+def test_more_than_the_site_allows_is_413_and_names_the_limit(
+    app, any_resource, monkeypatch, query
+):
+    monkeypatch.setattr(config, "maximum_bytes_billed", lambda: 1)
+    answer = visit(app, any_resource["id"], f"{query}&fields=name")
+    assert answer.status_code == 413, answer.text
+    assert "ckanext.bigquery_datastore.maximum_bytes_billed" in answer.text
 
 
 # --- counted
@@ -250,13 +300,14 @@ def test_a_download_is_told_with_its_format_size_and_time(app, resource, query, 
     assert 0 < about["seconds"] < 60
 
 
-def test_who_waits_and_who_has_it_already_are_not_counted(app, resource, slow):
+def test_who_waits_and_who_has_it_already_are_not_counted(app, resource, monkeypatch):
     told = []
 
     def listen(sender: str, **about: Any) -> None:
         told.append(sender)
 
     etag = visit(app, resource["id"], "limit=1").headers["ETag"]
+    slow_down(monkeypatch)
     with signals.resource_download.connected_to(listen):
         visit(app, resource["id"])
         visit(app, resource["id"], **BROWSER)
