@@ -16,15 +16,18 @@ from random import Random
 
 import pytest
 import requests
+from ckan.tests import factories
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import storage
 from google.oauth2 import service_account
 from werkzeug import Request, Response
 from werkzeug.serving import WSGIRequestHandler, make_server
 
+from ckanext.bigquery_datastore import config
 from ckanext.bigquery_datastore.dump.accel import accel_headers, accel_path
 from ckanext.bigquery_datastore.dump.stream.ranges import ByteRange, parse_range, range_applies
-from ckanext.bigquery_datastore.tests.conftest import STACK
+from ckanext.bigquery_datastore.tests.conftest import STACK, Sites
+from ckanext.bigquery_datastore.tests.dump.exporting import Place
 from ckanext.bigquery_datastore.tests.dump.upstream import Answer, Upstream
 
 DATA = Random(0).randbytes(3_000_000)
@@ -81,7 +84,8 @@ def upstream() -> Iterator[Upstream]:
         yield running
 
 
-Start = Callable[[str], str]
+# From the storage's address, and perhaps the port of another portal than the stand-in.
+Start = Callable[..., str]
 
 
 @pytest.fixture
@@ -89,14 +93,14 @@ def nginx(portal: tuple[Portal, int], tmp_path: Path) -> Iterator[Start]:
     """Start nginx with the documented configuration for a storage at ``http://host:port``."""
     processes: list[subprocess.Popen[bytes]] = []
 
-    def start(storage_url: str) -> str:
+    def start(storage_url: str, portal_port: int = portal[1]) -> str:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             address = f"127.0.0.1:{free.getsockname()[1]}"
         text = CONFIGURATION.read_text()
         for old, new in {
             "127.0.0.1:8080": address,
-            "127.0.0.1:5000": f"127.0.0.1:{portal[1]}",
+            "127.0.0.1:5000": f"127.0.0.1:{portal_port}",
             "https://storage.googleapis.com": storage_url,
             r"https/storage\.googleapis\.com": storage_url.replace("://", "/").replace(".", r"\."),
         }.items():
@@ -348,3 +352,40 @@ def test_no_other_host_can_be_reached_whatever_ckan_answers(
             assert answer.status_code in (404, 500, 502), path
             assert answer.content != DATA
         assert other.requests == upstream.requests == []
+
+
+# ── with CKAN ─────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.usefixtures("non_clean_db", "datastore", "with_plugins")
+def test_a_portal_behind_nginx_gives_files_and_ranges_and_shows_no_bucket(
+    nginx: Start, start_site: Sites
+) -> None:
+    site = start_site({config.DELIVERY: "accel"})
+    resource_id = factories.Resource(name="A name")["id"]
+    place = Place(config.dataset(), config.export_bucket())
+    place.fill(resource_id, [{"text": "x" * 1000}] * 2000, text="STRING")
+    csv = b"_id,text\r\n" + b"".join(b"%d,%s\n" % (n, b"x" * 1000) for n in range(1, 2001))
+    url = nginx(os.environ["STORAGE_EMULATOR_HOST"], int(site.url.rpartition(":")[2]))
+    url = f"{url}/datastore/dump/{resource_id}"
+    whole = requests.get(url, timeout=60)
+    assert (whole.status_code, whole.content) == (200, csv)
+    assert whole.history == []
+    assert whole.headers["Content-Type"] == "text/csv; charset=utf-8"
+    assert whole.headers["Content-Disposition"].endswith('-A-name.csv"')
+    assert whole.headers["Content-Length"] == str(len(csv))
+    assert place.bucket not in str(whole.headers)
+    for wanted in ({}, {"If-Range": whole.headers["ETag"]}):
+        part = requests.get(url, headers={"Range": "bytes=1000-1999", **wanted}, timeout=60)
+        assert (part.status_code, part.content) == (206, csv[1000:2000])
+        assert part.headers["Content-Range"] == f"bytes 1000-1999/{len(csv)}"
+    resumed = requests.get(
+        url, headers={"Range": "bytes=1000-", "If-Range": '"of-another-revision"'}, timeout=60
+    )
+    assert (resumed.status_code, resumed.content) == (200, csv)
+    head = requests.head(url, timeout=60)
+    assert (head.status_code, head.headers["Content-Length"]) == (200, str(len(csv)))
+    beyond = requests.get(url, headers={"Range": "bytes=99999999-"}, timeout=60)
+    assert beyond.status_code == 416
+    rows = requests.get(f"{url}?format=json", timeout=60).json()["records"]
+    assert len(rows) == 2000
