@@ -2,6 +2,7 @@
 
 Fixtures
     datastore        an empty BigQuery dataset and export bucket, once a session
+    nothing_remembered   this process forgets what it has heard of tables and files
     start_site       starts CKAN as a process of its own, with options of the test's choice
     live_site        one such site with the tests' own options, for browsers and curl
     core_site        the same CKAN with core's DataStore on PostgreSQL, to compare with
@@ -106,6 +107,15 @@ def datastore() -> None:
             blob.delete()
     else:
         google.create_bucket(bucket, location=options.location())
+
+
+@pytest.fixture
+def nothing_remembered() -> None:
+    """A process that has heard nothing of Google yet."""
+    from ckanext.bigquery_datastore import downloads
+
+    downloads.TABLES.clear()
+    downloads.FILES.clear()
 
 
 @dataclass(frozen=True)

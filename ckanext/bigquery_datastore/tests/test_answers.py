@@ -27,17 +27,13 @@ from ckanext.bigquery_datastore.errors import (
 from ckanext.bigquery_datastore.tests.dump.exporting import Place
 from ckanext.bigquery_datastore.tests.visiting import visit
 
-pytestmark = pytest.mark.usefixtures("non_clean_db", "datastore", "with_plugins", "anew")
+pytestmark = pytest.mark.usefixtures(
+    "non_clean_db", "datastore", "with_plugins", "nothing_remembered"
+)
 
 CSV = b"_id,name\r\n1,one\n2,two\n"
 BROWSER = {"Accept": "text/html,application/xhtml+xml"}
 HOSTILE = '"><script>alert(1)</script>'
-
-
-@pytest.fixture
-def anew() -> None:
-    downloads.TABLES.clear()
-    downloads.FILES.clear()
 
 
 @pytest.fixture

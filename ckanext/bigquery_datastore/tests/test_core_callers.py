@@ -12,17 +12,13 @@ import requests
 from ckan.cli.cli import ckan
 from ckan.tests import factories, helpers
 
-from ckanext.bigquery_datastore import config, downloads
+from ckanext.bigquery_datastore import config
 from ckanext.bigquery_datastore.dump import engine as engine_module
 from ckanext.bigquery_datastore.tests.dump.exporting import Place
 
-pytestmark = pytest.mark.usefixtures("non_clean_db", "datastore", "with_plugins", "anew")
-
-
-@pytest.fixture
-def anew() -> None:
-    downloads.TABLES.clear()
-    downloads.FILES.clear()
+pytestmark = pytest.mark.usefixtures(
+    "non_clean_db", "datastore", "with_plugins", "nothing_remembered"
+)
 
 
 @pytest.fixture

@@ -9,22 +9,16 @@ from urllib.parse import urlencode
 import pytest
 from ckan.tests import factories
 
-from ckanext.bigquery_datastore import config, downloads
+from ckanext.bigquery_datastore import config
 from ckanext.bigquery_datastore.tests.dump.exporting import Place
 
 pytestmark = [
-    pytest.mark.usefixtures("non_clean_db", "datastore", "with_plugins"),
+    pytest.mark.usefixtures("non_clean_db", "datastore", "with_plugins", "nothing_remembered"),
     pytest.mark.ckan_config(config.DUMP_SQL_ENABLED, "true"),
     pytest.mark.ckan_config("ckan.datastore.sqlsearch.enabled", "true"),
 ]
 
 ROWS = [{"name": f"name {number % 3}", "size": number} for number in range(1, 101)]
-
-
-@pytest.fixture(autouse=True)
-def nothing_remembered():
-    downloads.TABLES.clear()
-    downloads.FILES.clear()
 
 
 @pytest.fixture()

@@ -18,10 +18,12 @@ import pytest
 from ckan.tests import factories
 from google.cloud import bigquery
 
-from ckanext.bigquery_datastore import config, downloads
+from ckanext.bigquery_datastore import config
 from ckanext.bigquery_datastore.tests.dump.exporting import Place
 
-pytestmark = pytest.mark.usefixtures("non_clean_db", "datastore", "with_plugins")
+pytestmark = pytest.mark.usefixtures(
+    "non_clean_db", "datastore", "with_plugins", "nothing_remembered"
+)
 
 ROWS = 20_000
 
@@ -41,12 +43,6 @@ COLUMNS = """
 def in_shards(monkeypatch, count: int) -> None:
     """BigQuery writes so many from now on."""
     monkeypatch.setattr(config, "job_labels", lambda: {"emulator_shards": str(count)})
-
-
-@pytest.fixture(autouse=True)
-def nothing_remembered():
-    downloads.TABLES.clear()
-    downloads.FILES.clear()
 
 
 @pytest.fixture()

@@ -13,21 +13,17 @@ from ckan import model
 from ckan.cli.cli import ckan
 from ckan.tests import factories, helpers
 
-from ckanext.bigquery_datastore import config, downloads, purging
+from ckanext.bigquery_datastore import config, purging
 from ckanext.bigquery_datastore.dump.storage import Headers, StoredObject
 from ckanext.bigquery_datastore.errors import NotReachable
 from ckanext.bigquery_datastore.tests.dump.exporting import Place
 from ckanext.bigquery_datastore.tests.visiting import visit
 
-pytestmark = pytest.mark.usefixtures("non_clean_db", "datastore", "with_plugins", "anew")
+pytestmark = pytest.mark.usefixtures(
+    "non_clean_db", "datastore", "with_plugins", "nothing_remembered"
+)
 
 ROWS = [{"name": "one", "size": 1}]
-
-
-@pytest.fixture
-def anew() -> None:
-    downloads.TABLES.clear()
-    downloads.FILES.clear()
 
 
 @pytest.fixture

@@ -25,12 +25,6 @@ BROWSER = {"Accept": "text/html,application/xhtml+xml"}
 
 
 @pytest.fixture()
-def nothing_remembered():
-    downloads.TABLES.clear()
-    downloads.FILES.clear()
-
-
-@pytest.fixture()
 def place() -> Place:
     return Place(config.dataset(), config.export_bucket())
 
