@@ -20,7 +20,7 @@ from sqlglot.errors import SqlglotError
 from sqlglot.tokens import TokenType
 
 from ckanext.bigquery_datastore.backend.search import Invalid
-from ckanext.bigquery_datastore.backend.table import Column, Table
+from ckanext.bigquery_datastore.backend.table import ID, Column, Table
 from ckanext.bigquery_datastore.errors import BigQueryDatastoreError
 
 LONGEST = 100_000
@@ -57,6 +57,18 @@ FUNCTIONS = _words(
 
 #: Functions by name that sqlglot has no class for, alike in PostgreSQL and BigQuery.
 NAMED_FUNCTIONS = frozenset({"octet_length", "bit_length"})
+
+#: What PostgreSQL calls the column of a function that has no alias, where sqlglot's name differs.
+OUTPUT_NAMES = {
+    "CurrentTimestamp": "now",
+    "DateTrunc": "date_trunc",
+    "DatetimeTrunc": "date_trunc",
+    "GroupConcat": "string_agg",
+    "LogicalAnd": "bool_and",
+    "LogicalOr": "bool_or",
+    "StrPosition": "strpos",
+    "TimestampTrunc": "date_trunc",
+}
 
 # Parts of a node that would bring in something else than what its children say.
 _REFUSED_PARTS = {
@@ -119,6 +131,7 @@ def parse_select(
         if table is None or name.startswith("_"):
             raise Invalid({"query": [f'relation "{name}" does not exist']})
     tables = {name: table for name, table in found.items() if table is not None}
+    _divide_integers(query, tables)
     _qualify(query, tables)
     _name_outputs(query)
     return Checked(query, tuple({table.id: table for table in tables.values()}.values()))
@@ -286,6 +299,46 @@ def _qualify(query: exp.Expr, tables: dict[str, Table]) -> None:
         identifier.set("quoted", True)
 
 
+def _divide_integers(query: exp.Expr, tables: dict[str, Table]) -> None:
+    """Let PostgreSQL's ``7 / 2`` be 3: BigQuery's is 3.5, and its DIV cuts the fraction off.
+
+    Only where both sides are surely whole numbers. A column is one where every table has it so,
+    and the query gives nothing else its name.
+    """
+    columns: dict[str, set[str]] = {}
+    for column in (column for table in tables.values() for column in table.columns):
+        kind = "int4" if column.name == ID else column.type.name  # core's _id is an int
+        columns.setdefault(column.name, set()).add(kind)
+    for alias in query.find_all(exp.Alias):
+        columns.pop(alias.alias, None)
+    for node in list(query.find_all(exp.Div)):
+        if node.args.get("typed") and all(
+            _is_whole(part, columns) for part in (node.this, node.expression)
+        ):
+            node.replace(exp.IntDiv(this=node.this, expression=node.expression))
+
+
+_WHOLE = {"int2", "int4", "int8"}
+
+
+def _is_whole(node: exp.Expr, columns: dict[str, set[str]]) -> bool:
+    if isinstance(node, exp.Column):
+        return columns.get(node.name, {""}) <= _WHOLE
+    if isinstance(node, exp.Literal):
+        return node.is_int
+    if isinstance(node, exp.Cast):
+        return node.to.this in exp.DataType.INTEGER_TYPES
+    if isinstance(node, exp.Sum):
+        # The sum of int8 is a numeric.
+        kinds = [columns.get(c.name, {""}) for c in node.find_all(exp.Column)]
+        return _is_whole(node.this, columns) and not any("int8" in found for found in kinds)
+    if isinstance(node, (exp.Paren, exp.Neg, exp.Min, exp.Max, exp.Abs)):
+        return _is_whole(node.this, columns)
+    if isinstance(node, (exp.Add, exp.Sub, exp.Mul, exp.Div, exp.IntDiv, exp.Mod)):
+        return _is_whole(node.this, columns) and _is_whole(node.expression, columns)
+    return isinstance(node, (exp.Count, exp.Length, exp.RowNumber))
+
+
 def _name_outputs(query: exp.Query) -> None:
     """Name the columns of the result that have no name, as PostgreSQL would."""
     select = query
@@ -319,9 +372,9 @@ def _output_name(item: exp.Expr) -> str:
         return item.name.lower()
     if isinstance(item, exp.Case):
         return "case"
-    if isinstance(item, exp.Func) and not isinstance(item, exp.Condition | exp.Binary):
-        return item.sql_name().lower()
-    return item.sql_name().lower() if isinstance(item, exp.Func) else "column"
+    if not isinstance(item, exp.Func):
+        return "column"
+    return OUTPUT_NAMES.get(type(item).__name__) or item.sql_name().lower()
 
 
 def _own_limit(query: exp.Query) -> int | None:

@@ -70,6 +70,49 @@ def test_a_query_is_written_anew_with_full_names(text: str, expected: str | None
 
 
 @pytest.mark.parametrize(
+    ("term", "written"),
+    [
+        ("7/2", "DIV(7, 2)"),
+        ("_id / 2", "DIV(`_id`, 2)"),
+        ("b._id / 2", "DIV(`b`.`_id`, 2)"),
+        ("(_id + 1) / -2", "DIV((`_id` + 1), -2)"),
+        ("9/3/2", "DIV(DIV(9, 3), 2)"),
+        ("sum(_id) / count(*)", "DIV(SUM(`_id`), COUNT(*))"),
+        ("author::int / 2", "DIV(CAST(`author` AS INT64), 2)"),
+        ("7/2.0", "7 / 2.0"),
+        ("_id::float / 2", "CAST(`_id` AS FLOAT64) / 2"),
+        ('"price (€)" / 2', "`price _€_` / 2"),
+        ("avg(_id) / 2", "AVG(`_id`) / 2"),
+    ],
+)
+def test_whole_numbers_are_divided_as_postgresql_divides_them(term: str, written: str) -> None:
+    text = parsed(f"select {term} as x from books b").sql()
+    assert text == f"SELECT {written} AS `x` FROM {FULL} AS `b`"
+
+
+def test_what_may_be_no_whole_number_is_divided_as_it_is() -> None:
+    text = "with b as (select _id * 1.5 as _id from books) select _id / 2 as x from b"
+    assert parsed(text).sql().endswith("SELECT `_id` / 2 AS `x` FROM `b`")
+    assert "/ 2" in parsed("select _id / 2 as `x` from `books`").sql()
+
+
+@pytest.mark.parametrize(
+    ("term", "name"),
+    [
+        ("now()", "now"),
+        ("date_trunc('year', now())", "date_trunc"),
+        ("string_agg(author, ',')", "string_agg"),
+        ("bool_and(author = 'x')", "bool_and"),
+        ("strpos(author, 'x')", "strpos"),
+        ("count(*)", "count"),
+        ("coalesce(author, '')", "coalesce"),
+    ],
+)
+def test_a_result_is_called_after_its_function_as_in_postgresql(term: str, name: str) -> None:
+    assert f" AS `{name}` FROM" in parsed(f"select {term} from books").sql()
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "",
