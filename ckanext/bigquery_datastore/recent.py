@@ -7,6 +7,7 @@ one hears, a failure too: with Google down, a hundred visitors wait as long as o
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -33,9 +34,10 @@ class _Failure:
 
 
 class Recent(Generic[_T]):
-    """The last answers to one kind of question."""
+    """The last answers to one kind of question, none kept for longer than ``most_seconds``."""
 
-    def __init__(self) -> None:
+    def __init__(self, most_seconds: float = math.inf) -> None:
+        self._most_seconds = most_seconds
         self._found: TTLCache[str, _T] | None = None
         self._failed: TTLCache[str, _Failure] = TTLCache(maxsize=4096, ttl=60)
         self._guard = threading.Lock()
@@ -98,5 +100,6 @@ class Recent(Generic[_T]):
 
     def _kept(self) -> TTLCache[str, _T]:
         if self._found is None:
-            self._found = TTLCache(maxsize=4096, ttl=config.metadata_ttl_seconds())
+            ttl = min(config.metadata_ttl_seconds(), self._most_seconds)
+            self._found = TTLCache(maxsize=4096, ttl=ttl)
         return self._found

@@ -17,10 +17,15 @@ from google.auth.transport.requests import Request
 from ckanext.bigquery_datastore import clients, config
 from ckanext.bigquery_datastore.dump.storage import Store, StoredObject
 from ckanext.bigquery_datastore.errors import PermissionMissing
+from ckanext.bigquery_datastore.recent import Recent
 
 # Google's own keys, which IAM signs with, are rotated: a signature of theirs is good for 12 hours.
 # https://cloud.google.com/storage/docs/authentication/creating-signatures
 IAM_LIFETIME = dt.timedelta(hours=12)
+
+# A link that IAM has signed is given to everyone who asks for the same within metadata_ttl_seconds,
+# for a minute at most: an hour is the shortest life of a link.
+LINKS: Recent[str] = Recent(most_seconds=60)
 
 # For one request to IAM or to a token server; Google's default is two minutes.
 _IAM_SECONDS = 5
@@ -37,9 +42,24 @@ def signed_url(
 ) -> str:
     """A V4 signed URL for this generation of the object.
 
+    Where IAM signs, which is a request to Google, a crowd shares the link that one of it was given.
+
     :param method: the signature is good for this HTTP method only
     :raises PermissionMissing: the site's credentials can sign neither themselves nor through IAM
     """
+
+    def sign() -> str:
+        return _signed(store, found, method, disposition, content_type)
+
+    if _holds_private_key(clients.signer()):
+        return sign()
+    asked = (store.bucket, found.name, found.generation, method, disposition, content_type)
+    return LINKS.get(repr(asked), sign) or sign()
+
+
+def _signed(
+    store: Store, found: StoredObject, method: str, disposition: str, content_type: str
+) -> str:
     credentials = clients.signer()
     blob = store.client.bucket(store.bucket).blob(found.name)
     with clients.told("the signature of a download link"):

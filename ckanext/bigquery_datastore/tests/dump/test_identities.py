@@ -9,6 +9,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -273,6 +274,16 @@ def test_without_a_private_key_iam_signs_with_the_machines_account_and_token(
             "Bearer token-of-the-machine",
         )
     ]
+
+
+def test_a_crowd_at_one_file_asks_iam_once(app, own_site, resource, iam_server, monkeypatch):
+    monkeypatch.setattr(config, "metadata_ttl_seconds", lambda: 3600)
+    with ThreadPoolExecutor(8) as threads:
+        links = set(threads.map(lambda _: visit(app, resource["id"]).location, range(40)))
+    assert len(links) == len(iam_server.asked) == 1
+    assert fetched(links.pop()) == CSV
+    visit(app, resource["id"], method="HEAD")
+    assert len(iam_server.asked) == 2
 
 
 def test_what_iam_signs_lives_for_twelve_hours_at_most(app, resource, iam_server, monkeypatch):
