@@ -56,8 +56,10 @@ def statement_type(sql: str) -> str:
     if found:
         return found
     try:
-        several = len([tree for tree in sqlglot.parse(sql, read="bigquery") if tree]) > 1
-        return "SCRIPT" if several else ""
+        trees = [tree for tree in sqlglot.parse(sql, read="bigquery") if tree]
+        if len(trees) > 1:
+            return "SCRIPT"
+        return "SELECT" if trees and isinstance(trees[0], exp.Query) else ""
     except SqlglotError:
         return "SCRIPT" if ";" in sql.strip().rstrip(";") else ""
 
@@ -131,7 +133,10 @@ class Queries:
         self._limit(job, cost)
         if job.statement_type in ("SELECT", ""):
             source = self._translated(job, sql)
-            found = self._engine.fetch_arrow(f"SELECT * FROM ({source[0]}) LIMIT 0", source[1])
+            try:
+                found = self._engine.fetch_arrow(f"SELECT * FROM ({source[0]}) LIMIT 0", source[1])
+            except duckdb.Error as error:
+                raise _in_bigquery_words(error, source[0]) from error
             fields = build_response_schema(found.schema)
         elif job.statement_type == "EXPORT_DATA":
             self._source(job, parse_export(sql).select)

@@ -231,3 +231,12 @@ def test_a_query_can_have_a_destination(bq: bigquery.Client, dataset: str) -> No
     assert bq.get_table(target).num_rows == 2
     run(bq, "SELECT 3 AS c", destination=target, write_disposition="WRITE_TRUNCATE")
     assert [field.name for field in bq.get_table(target).schema] == ["c"]
+
+
+def test_a_union_is_a_select(bq: bigquery.Client) -> None:
+    assert run(bq, "SELECT 1 AS a UNION DISTINCT SELECT 2").statement_type == "SELECT"
+
+
+def test_a_dry_run_of_what_cannot_run_is_refused(bq: bigquery.Client) -> None:
+    with pytest.raises(BadRequest):
+        run(bq, "SELECT nothing FROM (SELECT 1 AS a)", dry_run=True)
