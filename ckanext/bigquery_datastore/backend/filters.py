@@ -63,6 +63,9 @@ def parse(filters: Any, fields: Collection[str]) -> Condition | None:
         found = parser.all_of(filters, 1)
     if parser.faults:
         raise InvalidFilters(*parser.faults)
+    if found is None:
+        # Filters without a condition in them would find, and delete, every row.
+        raise InvalidFilters(f'invalid value "{next(iter(filters), "")}"')
     return found
 
 

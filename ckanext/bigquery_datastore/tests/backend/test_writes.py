@@ -104,6 +104,14 @@ def test_the_number_of_a_deleted_row_is_not_given_again(resource: str) -> None:
     assert [(row["_id"], row["k"]) for row in rows(resource)] == [(5, "e")]
 
 
+@pytest.mark.parametrize("filters", [{"$or": []}, {"$and": [{}]}, {"n": {}}])
+def test_filters_without_a_condition_delete_nothing(resource: str, filters: dict[str, Any]) -> None:
+    upsert(resource, {"k": "a", "n": 1})
+    with pytest.raises(tk.ValidationError):
+        call_action("datastore_delete", resource_id=resource, filters=filters)
+    assert [row["k"] for row in rows(resource)] == ["a"]
+
+
 def test_columns_are_added_and_deleted(resource: str) -> None:
     upsert(resource, {"k": "a", "n": 1})
     more = [*FIELDS, {"id": "new (1)", "type": "numeric", "info": {"label": "New"}}]
