@@ -110,9 +110,9 @@ class Mirror:
         from ckanext.datastore.backend.postgres import DatastorePostgresqlBackend, identifier
 
         from ckanext.bigquery_datastore import clients
-        from ckanext.bigquery_datastore.backend import searching
-        from ckanext.bigquery_datastore.backend.schema import get_table, resolve
-        from ckanext.bigquery_datastore.backend.search import build
+        from ckanext.bigquery_datastore.backend.search import run
+        from ckanext.bigquery_datastore.backend.search.select import build
+        from ckanext.bigquery_datastore.backend.table.lookup import get_table, resolve
 
         table = get_table(clients.bigquery_ro(), resolve(name) or "")
         id, state = (table.id, table.etag) if table else (name, None)
@@ -131,15 +131,15 @@ class Mirror:
                     connection.execute(sa.text(f"DROP {kind} {identifier(id)} CASCADE"))
         if table is None:
             return
-        found = searching.run(clients.bigquery_ro(), build(table, {"limit": 1000}), 60)
-        records = searching.formatted("objects", found.columns, found.rows)
+        found = run.run(clients.bigquery_ro(), build(table, {"limit": 1000}), 60)
+        records = run.formatted("objects", found.columns, found.rows)
         for record in records:
             del record["_id"]
         DatastorePostgresqlBackend().create(
             {},
             {
                 "resource_id": table.id,
-                "fields": [searching.field_of(column) for column in table.user_columns],
+                "fields": [run.field_of(column) for column in table.user_columns],
                 "records": records,
                 "aliases": list(table.aliases),
                 "primary_key": list(table.primary_key),

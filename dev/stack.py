@@ -118,7 +118,7 @@ def services(version: Version) -> dict[str, Service]:
 def _emulator_code() -> str:
     """What the emulator is made of: tests of changed code must not run against the old one."""
     package = REPOSITORY / "ckanext" / "bigquery_datastore" / "emulator"
-    texts = b"".join(file.read_bytes() for file in sorted(package.glob("*.py")))
+    texts = b"".join(file.read_bytes() for file in sorted(package.rglob("*.py")))
     return hashlib.sha256(texts).hexdigest()[:12]
 
 

@@ -13,7 +13,7 @@ from ckan.plugins import toolkit as tk
 
 from ckanext.bigquery_datastore import clients, config, downloads, jobs, load, purging
 from ckanext.bigquery_datastore.backend import BigQueryBackend
-from ckanext.bigquery_datastore.backend.types import Type, of_name
+from ckanext.bigquery_datastore.backend.table.types import Type, of_name
 from ckanext.bigquery_datastore.dump import sweep as sweeping
 from ckanext.bigquery_datastore.dump.formats import FORMATS
 from ckanext.bigquery_datastore.errors import BigQueryDatastoreError

@@ -22,9 +22,11 @@ from ckan import model
 from ckan.plugins import toolkit as tk
 
 from ckanext.bigquery_datastore import backend, clients, compat, config
-from ckanext.bigquery_datastore.backend import schema, search, sql_results
-from ckanext.bigquery_datastore.backend.schema import TABLES
-from ckanext.bigquery_datastore.backend.sql_select import select_of
+from ckanext.bigquery_datastore.backend.search.select import build
+from ckanext.bigquery_datastore.backend.sql import results
+from ckanext.bigquery_datastore.backend.sql.select import select_of
+from ckanext.bigquery_datastore.backend.table import lookup
+from ckanext.bigquery_datastore.backend.table.lookup import TABLES
 from ckanext.bigquery_datastore.dump import export, pages, sign
 from ckanext.bigquery_datastore.dump import plan as plans
 from ckanext.bigquery_datastore.dump.engine import FILES, Engine, Ready, Running
@@ -68,7 +70,7 @@ def prepare(resource_id: str, params: Mapping[str, Any]) -> DumpPlan | None:
     )
     if table is None:
         return None
-    select = search.build(table, {name: params.get(name) for name in _SELECTING})
+    select = build(table, {name: params.get(name) for name in _SELECTING})
     is_ordered_by_default = not params.get("sort")
     if is_ordered_by_default and config.order() == "none":
         select = replace(select, order_by=())
@@ -90,11 +92,11 @@ def prepare(resource_id: str, params: Mapping[str, Any]) -> DumpPlan | None:
     )
 
 
-def _table(resource_id: str) -> schema.Table | None:
-    return schema.get_table(clients.bigquery_ro(), resource_id, clients.CALL_SECONDS)
+def _table(resource_id: str) -> lookup.Table | None:
+    return lookup.get_table(clients.bigquery_ro(), resource_id, clients.CALL_SECONDS)
 
 
-def _table_and_files(resource_id: str, format_: Format) -> schema.Table | None:
+def _table_and_files(resource_id: str, format_: Format) -> lookup.Table | None:
     """The table; at the same time, what is there of its files is looked up for the engine."""
     store = Store(clients.storage_ro(), config.export_bucket())
     family = plans.family(resource_id, format_)
@@ -120,7 +122,7 @@ def prepare_sql(
     checked = backend.check_sql(text, check_access)
     if not checked.tables:
         raise BadRequest("sql: the query reads no table.")
-    columns = sql_results.planned(clients.bigquery_ro(), checked)
+    columns = results.planned(clients.bigquery_ro(), checked)
     revisions = {table.id: _revision(table) for table in checked.tables}
     latest, modified = max(revisions.values())
     # Each query is a family of its own (see sweep), and so is each state of its tables.
@@ -169,7 +171,7 @@ def url_lifetime() -> dt.timedelta:
     return sign.lifetime()
 
 
-def _revision(table: schema.Table) -> tuple[str, dt.datetime]:
+def _revision(table: lookup.Table) -> tuple[str, dt.datetime]:
     return plans.revision(
         table,
         dt.datetime.now(dt.timezone.utc),

@@ -24,7 +24,7 @@ from ckan.plugins import toolkit as tk
 from redis.exceptions import RedisError
 
 from ckanext.bigquery_datastore import clients, config, downloads
-from ckanext.bigquery_datastore.backend import schema
+from ckanext.bigquery_datastore.backend.table import lookup
 from ckanext.bigquery_datastore.dump.formats import FORMATS
 from ckanext.bigquery_datastore.errors import BigQueryDatastoreError
 
@@ -67,7 +67,7 @@ def prepare(resource_id: str) -> None:
         time.sleep(_unrest(resource_id))
         if _is_waiting(resource_id):
             return
-        schema.TABLES.forget(resource_id)
+        lookup.TABLES.forget(resource_id)
         for format_name in config.prewarm_formats():
             for plan in files(resource_id, format_name):
                 finished(plan)
@@ -101,7 +101,7 @@ def finished(
 
 def _unrest(resource_id: str) -> float:
     """For how many seconds the table has still to be left alone."""
-    table = schema.get_table(clients.bigquery_ro(), resource_id)
+    table = lookup.get_table(clients.bigquery_ro(), resource_id)
     if table is None or table.modified is None:
         return 0
     age = (dt.datetime.now(dt.timezone.utc) - table.modified).total_seconds()

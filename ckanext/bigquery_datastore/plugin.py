@@ -15,8 +15,9 @@ from ckanext.datastore.backend import DatastoreBackend
 from ckanext.datastore.interfaces import IDatastoreBackend
 from ckanext.tabledesigner.interfaces import ColumnConstraint, IColumnConstraints
 
-from ckanext.bigquery_datastore import config, tabledesigner
+from ckanext.bigquery_datastore import config
 from ckanext.bigquery_datastore.backend import BigQueryBackend
+from ckanext.bigquery_datastore.backend.designer import form
 from ckanext.bigquery_datastore.errors import ConfigError
 
 
@@ -64,4 +65,4 @@ class BigQueryDatastorePlugin(p.SingletonPlugin, DefaultTranslation):
     ) -> dict[str, list[type[ColumnConstraint]]]:
         if not config.is_active():
             return existing_constraints
-        return tabledesigner.constraints(existing_constraints)
+        return form.constraints(existing_constraints)

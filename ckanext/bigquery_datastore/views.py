@@ -20,7 +20,7 @@ from flask import Blueprint, Response
 from flask.blueprints import BlueprintSetupState
 
 from ckanext.bigquery_datastore import answers, config, downloads
-from ckanext.bigquery_datastore.backend.schema import resolve
+from ckanext.bigquery_datastore.backend.table.lookup import resolve
 from ckanext.bigquery_datastore.dump.plan import DumpPlan
 from ckanext.bigquery_datastore.errors import BadRequest, BigQueryDatastoreError
 from ckanext.bigquery_datastore.logic.schema import dump_schema, dump_sql_schema

@@ -15,22 +15,17 @@ from ckan.types import Context
 from ckanext.datastore.backend import DatastoreBackend
 
 from ckanext.bigquery_datastore import clients, compat
-from ckanext.bigquery_datastore.backend import (
-    checks,
-    lock,
-    query,
-    results,
-    searching,
-    sql,
-    sql_results,
-    tables,
-    trigger,
-    writes,
-)
-from ckanext.bigquery_datastore.backend.records import new_rows
-from ckanext.bigquery_datastore.backend.schema import ID, Table, get_table
-from ckanext.bigquery_datastore.backend.search import Invalid, Select, get_list
-from ckanext.bigquery_datastore.backend.table import with_columns
+from ckanext.bigquery_datastore.backend import query
+from ckanext.bigquery_datastore.backend.designer import checks, rules
+from ckanext.bigquery_datastore.backend.search import results, run
+from ckanext.bigquery_datastore.backend.search.select import Invalid, Select, get_list
+from ckanext.bigquery_datastore.backend.sql import check
+from ckanext.bigquery_datastore.backend.sql import results as sql_results
+from ckanext.bigquery_datastore.backend.table import definition
+from ckanext.bigquery_datastore.backend.table.lookup import ID, Table, get_table
+from ckanext.bigquery_datastore.backend.table.model import with_columns
+from ckanext.bigquery_datastore.backend.write import lock, statements
+from ckanext.bigquery_datastore.backend.write.records import new_rows
 from ckanext.bigquery_datastore.errors import BadRequest, OutsideError
 
 log = logging.getLogger(__name__)
@@ -45,7 +40,7 @@ def told_to_ckan() -> Iterator[None]:
         yield
     except Invalid as err:
         raise tk.ValidationError(err.errors) from err
-    except sql.NotAllowed as err:
+    except check.NotAllowed as err:
         raise tk.NotAuthorized(str(err)) from err
     except query.TookTooLong as err:
         raise tk.ValidationError({"query": [str(err)]}) from err
@@ -89,7 +84,7 @@ class BigQueryBackend(DatastoreBackend):
         with told_to_ckan(), lock.writing(data_dict["resource_id"]):
             table = _table(clients.bigquery_rw(), data_dict["resource_id"])
             if data_dict.get("filters") is None:
-                tables.drop(clients.bigquery_rw(), table)
+                definition.drop(clients.bigquery_rw(), table)
             else:
                 _delete_rows(context, table, data_dict)
             return data_dict
@@ -116,7 +111,7 @@ class BigQueryBackend(DatastoreBackend):
             client = clients.bigquery_ro()
             table = _table(client, data_dict["resource_id"])
             seconds = context.get("query_timeout", query.READ_SECONDS * 1000) / 1000
-            select = searching.plan(context, table, data_dict, "datastore_search")
+            select = run.plan(context, table, data_dict, "datastore_search")
             return _answer(context, client, select, data_dict, seconds)
 
     def search_sql(self, context: Context, data_dict: dict[str, Any]) -> Any:
@@ -129,7 +124,7 @@ class BigQueryBackend(DatastoreBackend):
             if len(found.rows) > rows_max:
                 data_dict["records_truncated"] = True
             data_dict["records"] = sql_results.records(found, rows_max)
-            data_dict["fields"] = [searching.field_of(c, json_name="json") for c in found.columns]
+            data_dict["fields"] = [run.field_of(c, json_name="json") for c in found.columns]
             return data_dict
 
     # --- looking up
@@ -150,7 +145,7 @@ class BigQueryBackend(DatastoreBackend):
         with told_to_ckan():
             table = _table(clients.bigquery_ro(), id)
             info: dict[str, Any] = {"meta": _meta(table)} if include_meta else {}
-            info["fields"] = [searching.field_of(column) for column in table.user_columns]
+            info["fields"] = [run.field_of(column) for column in table.user_columns]
             if include_fields_schema:
                 for field, column in zip(info["fields"], table.user_columns, strict=True):
                     field["schema"] = _field_schema(table, column.name, column.type.native)
@@ -172,7 +167,7 @@ class BigQueryBackend(DatastoreBackend):
 
     def get_all_ids(self) -> list[str]:
         with told_to_ckan():
-            listed = tables.listed(clients.bigquery_ro())
+            listed = definition.listed(clients.bigquery_ro())
         return [item.id for item in listed if item.alias_of is None]
 
     def calculate_record_count(self, resource_id: str) -> None:
@@ -182,7 +177,7 @@ class BigQueryBackend(DatastoreBackend):
         """See ``calculate_record_count``."""
 
 
-def check_sql(text: str, check_access: Callable[[list[str]], object]) -> sql.Checked:
+def check_sql(text: str, check_access: Callable[[list[str]], object]) -> check.Checked:
     """A query from outside, checked, and every table in it readable by who asks."""
     client = clients.bigquery_ro()
 
@@ -190,7 +185,7 @@ def check_sql(text: str, check_access: Callable[[list[str]], object]) -> sql.Che
         table = get_table(client, name)
         return get_table(client, table.alias_of) if table and table.alias_of else table
 
-    return sql.parse_select(text, resolve, check_access)
+    return check.parse_select(text, resolve, check_access)
 
 
 def _table(client: Any, id: str) -> Table:
@@ -211,8 +206,8 @@ def _create(data_dict: dict[str, Any], plugin_data: Mapping[int, Mapping[str, An
         raise Invalid({"resource_id": [f'"{id}" is the name of an alias']})
     fields = data_dict.get("fields") or []
     existing = [column.name for column in before.columns] if before else []
-    asked = tables.wishes(fields, records, plugin_data, existing)
-    after = tables.planned(before, id, asked)
+    asked = definition.wishes(fields, records, plugin_data, existing)
+    after = definition.planned(before, id, asked)
     after = _with_keys(after, data_dict)
     dropped = _dropped(before, asked) if data_dict.get("delete_fields") and fields else []
     kept = with_columns(after, [column for column in after.columns if column.name not in dropped])
@@ -222,11 +217,11 @@ def _create(data_dict: dict[str, Any], plugin_data: Mapping[int, Mapping[str, An
     _check_new_rows(client, before, kept, records, ids)
     aliases = get_list(data_dict.get("aliases"))
     if aliases is not None:
-        tables.check_aliases(client, after, aliases)
+        definition.check_aliases(client, after, aliases)
         after = replace(after, aliases=tuple(aliases))
     _write_table(client, before, after, dropped, data_dict)
     if aliases is not None:
-        tables.set_aliases(
+        definition.set_aliases(
             client, replace(after, aliases=before.aliases if before else ()), aliases
         )
     return data_dict
@@ -255,7 +250,7 @@ def _check_index(names: set[str], fields: list[str], index: Any) -> None:
         raise Invalid({"index": [f'The field "{index}" is not a valid column name.']})
 
 
-def _dropped(before: Table | None, asked: list[tables.Wish]) -> list[str]:
+def _dropped(before: Table | None, asked: list[definition.Wish]) -> list[str]:
     kept = {wish.id for wish in asked}
     return (
         [column.name for column in before.user_columns if column.name not in kept] if before else []
@@ -268,23 +263,23 @@ def _write_table(
     """Make or change the table and insert the records: everything, or nothing of it."""
     records = data_dict.get("records")
     if before is None:
-        table = tables.create(client, after)
+        table = definition.create(client, after)
     else:
-        table = tables.change(client, before, after)
+        table = definition.change(client, before, after)
         if dropped:
-            table = tables.drop_columns(client, table, dropped)
+            table = definition.drop_columns(client, table, dropped)
     if not records:
         return
     is_done = False
     try:
-        inserted = writes.insert(
+        inserted = statements.insert(
             client, table, records, dry_run=False, returning=bool(data_dict.get("include_records"))
         )
         is_done = True
     finally:
         # The records were checked before, so this is rare: a table that was not there goes.
         if before is None and not is_done:
-            tables.drop(client, table)
+            definition.drop(client, table)
     if data_dict.get("include_records"):
         data_dict["records"] = inserted
 
@@ -300,16 +295,16 @@ def _check_new_rows(
     had = {column.name for column in before.columns} if before else set()
     try:
         if before is not None and is_new and set(after.primary_key) <= had:
-            if writes.duplicates(client, after, after.primary_key):
-                raise writes.taken(after, 0)
-            writes.check_keys(client, after, batch)
+            if statements.duplicates(client, after, after.primary_key):
+                raise statements.taken(after, 0)
+            statements.check_keys(client, after, batch)
         elif before is None or not set(after.primary_key) <= had:
-            writes.check_keys(client, replace(after, num_rows=0), batch)
+            statements.check_keys(client, replace(after, num_rows=0), batch)
     except Invalid as err:
         sentence = "Cannot insert records or create index because of uniqueness constraint"
         original = err.errors["records"][0]
         errors: dict[str, Any] = {"constraints": [sentence], "info": {"orig": original}}
-        if any(map(trigger.is_designed, after.columns)):
+        if any(map(rules.is_designed, after.columns)):
             # What Table Designer's page shows.
             errors["fields"] = checks.at_fields(
                 ids, after.primary_key, "tdpkreq", f"{sentence}: {original}"
@@ -332,9 +327,11 @@ def _upsert(data_dict: dict[str, Any]) -> Any:
         "returning": bool(data_dict.get("include_records")),
     }
     if method == "insert":
-        written = writes.insert(client, table, records, **options)
+        written = statements.insert(client, table, records, **options)
     else:
-        written = writes.upsert(client, table, records, update_only=method == "update", **options)
+        written = statements.upsert(
+            client, table, records, update_only=method == "update", **options
+        )
     if options["returning"] and written:
         data_dict["records"] = written
     return data_dict
@@ -343,19 +340,19 @@ def _upsert(data_dict: dict[str, Any]) -> Any:
 def _delete_rows(context: Context, table: Table, data_dict: dict[str, Any]) -> None:
     client = clients.bigquery_rw()
     params = {"filters": data_dict["filters"]}
-    select = searching.plan(context, table, {**data_dict, **params}, "datastore_delete")
+    select = run.plan(context, table, {**data_dict, **params}, "datastore_delete")
     if data_dict.get("include_deleted_records"):
         rows_max = int(tk.config.get("ckan.datastore.search.rows_max") or 32000)
-        found = searching.run(client, replace(select, limit=rows_max), query.READ_SECONDS)
+        found = run.run(client, replace(select, limit=rows_max), query.READ_SECONDS)
         data_dict["deleted_records"] = results.plain(
             results.objects(found.columns, found.rows, True)
         )
     if table.has_id:
-        top, left = writes.top_id_after(client, select)
+        top, left = statements.top_id_after(client, select)
         if left < top and top > table.last_id:
             # So that the number of a deleted row is not given to another one.
-            tables.change(client, table, replace(table, last_id=top))
-    writes.delete(client, select)
+            definition.change(client, table, replace(table, last_id=top))
+    statements.delete(client, select)
 
 
 # --- the answer of a search --------------------------------------------------------------------
@@ -366,20 +363,20 @@ def _answer(
 ) -> dict[str, Any]:
     wants_next = bool(data_dict.get("include_next_page"))
     asked = select.columns
-    found = searching.run(client, searching.with_id(select) if wants_next else select, seconds)
+    found = run.run(client, run.with_id(select) if wants_next else select, seconds)
     rows = [row[: len(asked)] for row in found.rows]
-    records = searching.formatted(data_dict.get("records_format", "objects"), asked, rows)
+    records = run.formatted(data_dict.get("records_format", "objects"), asked, rows)
     if isinstance(records, list):
         if records and "api_version" in context:
             records = LazyJSONObject(results.as_json(records))
         else:
             records = results.plain(records)
     data_dict["records"] = records
-    data_dict["fields"] = searching.fields_of(asked)
+    data_dict["fields"] = run.fields_of(asked)
     if data_dict.get("include_total", True):
-        data_dict["total"] = searching.total(client, select, seconds)
+        data_dict["total"] = run.total(client, select, seconds)
     if wants_next:
-        page = searching.next_page(select, found, int(data_dict.get("limit") or 0))
+        page = run.next_page(select, found, int(data_dict.get("limit") or 0))
         if page is not None:
             data_dict["next_page"] = page
     compat.add_search_extras(data_dict, select.is_whole_table)
@@ -388,7 +385,7 @@ def _answer(
 
 def _search_table_metadata(data_dict: dict[str, Any]) -> dict[str, Any]:
     """The list of tables and aliases that core offers as a table."""
-    listed = tables.listed(clients.bigquery_ro())
+    listed = definition.listed(clients.bigquery_ro())
     start = int(data_dict.get("offset") or 0)
     page = listed[start : start + int(data_dict.get("limit") or 100)]
     names = ("_id", "name", "oid", "alias_of")
@@ -410,7 +407,7 @@ def _meta(table: Table) -> dict[str, Any]:
     whole = Select(table, table.columns)
     return {
         "id": table.id,
-        "count": searching.total(client, whole, query.READ_SECONDS),
+        "count": run.total(client, whole, query.READ_SECONDS),
         "table_type": "BASE TABLE" if table.kind == "TABLE" else table.kind.replace("_", " "),
         "size": table.num_bytes,
         # BigQuery tells neither without a query over the whole dataset.

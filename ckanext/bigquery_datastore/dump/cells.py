@@ -29,10 +29,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from ckanext.bigquery_datastore.backend import types
+from ckanext.bigquery_datastore.backend.table import types
 
 if TYPE_CHECKING:
-    from ckanext.bigquery_datastore.backend.table import Column
+    from ckanext.bigquery_datastore.backend.table.model import Column
 
 # What core's dumps know: None, bool, int, float, str, and lists and dicts of them.
 Value = Any

@@ -18,8 +18,8 @@ from google.cloud.bigquery.job.base import _AsyncJob
 
 from ckanext.bigquery_datastore import clients
 from ckanext.bigquery_datastore.backend.query import parameter_list
-from ckanext.bigquery_datastore.backend.search import Parameter
-from ckanext.bigquery_datastore.backend.table import Table
+from ckanext.bigquery_datastore.backend.search.select import Parameter
+from ckanext.bigquery_datastore.backend.table.model import Table
 from ckanext.bigquery_datastore.dump.formats import Format
 from ckanext.bigquery_datastore.errors import (
     BigQueryDatastoreError,

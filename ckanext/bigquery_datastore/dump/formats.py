@@ -17,8 +17,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ckanext.bigquery_datastore.backend import types
-from ckanext.bigquery_datastore.backend.table import Column
+from ckanext.bigquery_datastore.backend.table import types
+from ckanext.bigquery_datastore.backend.table.model import Column
 from ckanext.bigquery_datastore.dump import transform
 
 BOM = b"\xef\xbb\xbf"

@@ -16,9 +16,9 @@ from functools import cached_property
 from typing import Any
 from urllib.parse import quote
 
-from ckanext.bigquery_datastore.backend.search import Parameter, Select
-from ckanext.bigquery_datastore.backend.sql_select import SqlSelect
-from ckanext.bigquery_datastore.backend.table import ID, Column, Table
+from ckanext.bigquery_datastore.backend.search.select import Parameter, Select
+from ckanext.bigquery_datastore.backend.sql.select import SqlSelect
+from ckanext.bigquery_datastore.backend.table.model import ID, Column, Table
 from ckanext.bigquery_datastore.dump.formats import STORED, Format
 from ckanext.bigquery_datastore.dump.storage import Headers, StoredObject
 from ckanext.bigquery_datastore.dump.sweep import ROOT

@@ -26,13 +26,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from .bigquery import BigQuery, read_json
+from .bigquery.api import BigQuery, read_json
+from .bigquery.jobs import Defaults, Job, counts, seconds_of
 from .errors import ApiError
 from .faults import Application, Faults, Faulty, Requests, Rule
 from .identities import Identities, of_request
-from .jobs import Defaults, Job, counts, seconds_of
-from .storage import Switches
-from .storage_child import StorageChild
+from .storage.child import StorageChild
+from .storage.server import Switches
 
 _PATTERNS = ("service", "method", "path", "query", "identity", "status")
 

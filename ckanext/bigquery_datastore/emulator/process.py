@@ -15,18 +15,18 @@ from pathlib import Path
 import uvloop
 
 from .admin import Admin
-from .bigquery import BigQuery, application
+from .bigquery.api import BigQuery, application
+from .bigquery.runtime import Runtime
 from .credentials import write_key_file
 from .faults import Application, Faults
 from .identities import Identities
-from .runtime import Runtime
 from .server import Server
-from .storage import Storage
-from .storage_backend import Backend
-from .storage_buckets import Buckets
-from .storage_child import StorageChild, StorageFailed
-from .storage_client import StorageClient
-from .storage_compose import Composer
+from .storage.backend import Backend
+from .storage.buckets import Buckets
+from .storage.child import StorageChild, StorageFailed
+from .storage.client import StorageClient
+from .storage.compose import Composer
+from .storage.server import Storage
 
 
 class CannotStart(Exception):

@@ -19,9 +19,10 @@ from google.api_core import exceptions as gexc
 from google.cloud import bigquery
 
 from ckanext.bigquery_datastore import clients
-from ckanext.bigquery_datastore.backend import lock, query, replacing
-from ckanext.bigquery_datastore.backend.schema import ID, get_table, quote_name, reference
-from ckanext.bigquery_datastore.backend.types import Type
+from ckanext.bigquery_datastore.backend import query
+from ckanext.bigquery_datastore.backend.table.lookup import ID, get_table, quote_name, reference
+from ckanext.bigquery_datastore.backend.table.types import Type
+from ckanext.bigquery_datastore.backend.write import lock, replace
 from ckanext.bigquery_datastore.dump.storage import Headers, Store, StoredObject
 from ckanext.bigquery_datastore.errors import BadRequest
 from ckanext.bigquery_datastore.load import columns
@@ -251,11 +252,11 @@ def _replace(
     with lock.writing(id):
         before = get_table(client, id)
         wanted = [(column.name, column.type) for column in staged if column.name != ID]
-        after = replacing.planned(before, id, wanted)
+        after = replace.planned(before, id, wanted)
         rows = columns.select(after, staging, staged, number)
         try:
-            replacing.check_key(client, after, rows, JOB_SECONDS)
-            replacing.replace_table(client, before, after, rows, JOB_SECONDS)
+            replace.check_key(client, after, rows, JOB_SECONDS)
+            replace.replace_table(client, before, after, rows, JOB_SECONDS)
         except query.Refused as err:
             raise Unreadable(str(err).rstrip(".")) from err
     return count

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 from google.cloud import bigquery
 
-from ckanext.bigquery_datastore.backend import types
-from ckanext.bigquery_datastore.backend.table import ID, Table, quote_name
-from ckanext.bigquery_datastore.backend.types import LEGACY_NAMES, TYPES, Type
+from ckanext.bigquery_datastore.backend.table import types
+from ckanext.bigquery_datastore.backend.table.model import ID, Table, quote_name
+from ckanext.bigquery_datastore.backend.table.types import LEGACY_NAMES, TYPES, Type
 from ckanext.bigquery_datastore.errors import BadRequest
 from ckanext.bigquery_datastore.load.files import PLACE, ROW, place
 

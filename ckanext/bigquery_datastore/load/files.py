@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, cast
 
-from ckanext.bigquery_datastore.backend.table import stored_names
-from ckanext.bigquery_datastore.backend.tables import NAME_LIMIT
+from ckanext.bigquery_datastore.backend.table.definition import NAME_LIMIT
+from ckanext.bigquery_datastore.backend.table.model import stored_names
 from ckanext.bigquery_datastore.errors import BadRequest
 
 CHUNK_BYTES = 16 * 2**20

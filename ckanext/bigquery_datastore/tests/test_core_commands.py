@@ -14,7 +14,7 @@ from ckan.tests.helpers import call_action
 from ckanext.datastore import blueprint
 
 from ckanext.bigquery_datastore import clients, config
-from ckanext.bigquery_datastore.backend.schema import get_table
+from ckanext.bigquery_datastore.backend.table.lookup import get_table
 from ckanext.bigquery_datastore.tests.dump.exporting import Place
 
 pytestmark = pytest.mark.usefixtures("non_clean_db", "datastore", "with_plugins")

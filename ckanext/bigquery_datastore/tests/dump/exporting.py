@@ -26,7 +26,8 @@ from typing import Any
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import bigquery, storage
 
-from ckanext.bigquery_datastore.backend import schema, search
+from ckanext.bigquery_datastore.backend.search import select
+from ckanext.bigquery_datastore.backend.table import lookup
 from ckanext.bigquery_datastore.dump import export
 from ckanext.bigquery_datastore.dump import plan as plans
 from ckanext.bigquery_datastore.dump.engine import Engine, Ready, Running
@@ -74,14 +75,14 @@ class Place:
         )
 
     def plan(self, table: str, format_name: str, **params: Any) -> DumpPlan:
-        found = schema.from_api(self.bigquery.get_table(f"{self.project}.{self.dataset}.{table}"))
+        found = lookup.from_api(self.bigquery.get_table(f"{self.project}.{self.dataset}.{table}"))
         revision, modified = plans.revision(
             found, dt.datetime.now(dt.timezone.utc), dt.timedelta(minutes=5)
         )
         return DumpPlan(
             resource_id=table,
             table=found,
-            select=search.build(found, params),
+            select=select.build(found, params),
             format=FORMATS[format_name],
             revision=revision,
             modified=modified,

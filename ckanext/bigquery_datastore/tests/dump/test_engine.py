@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 from google.cloud import bigquery
 
-from ckanext.bigquery_datastore.backend import schema
+from ckanext.bigquery_datastore.backend.table import lookup
 from ckanext.bigquery_datastore.dump import engine as engine_module
 from ckanext.bigquery_datastore.dump.engine import Ready, Running
 from ckanext.bigquery_datastore.dump.plan import DumpPlan
@@ -326,7 +326,7 @@ def test_a_key_that_bigquery_knows_of_is_seen(place):
     api = place.bigquery.get_table(f"{place.dataset}.t")
     keyed = {"tableConstraints": {"primaryKey": {"columns": ["_id"]}}}
     seen = bigquery.Table.from_api_repr({**api.to_api_repr(), **keyed})
-    assert schema.from_api(seen).has_own_key
+    assert lookup.from_api(seen).has_own_key
     assert not place.plan("t", "parquet").table.has_own_key
 
 

@@ -15,7 +15,7 @@ from ckanext.datastore import writer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ckanext.bigquery_datastore.backend import types
+from ckanext.bigquery_datastore.backend.table import types
 from ckanext.bigquery_datastore.dump.transform import element_names, to_json, to_xml
 from ckanext.bigquery_datastore.errors import TransformError
 

@@ -19,8 +19,8 @@ from ckan.tests import factories
 from ckan.tests.helpers import call_action
 
 from ckanext.bigquery_datastore import clients, config, load
-from ckanext.bigquery_datastore.backend import lock
-from ckanext.bigquery_datastore.backend.schema import get_table
+from ckanext.bigquery_datastore.backend.table.lookup import get_table
+from ckanext.bigquery_datastore.backend.write import lock
 from ckanext.bigquery_datastore.tests.dump.exporting import Place
 
 pytestmark = pytest.mark.usefixtures("non_clean_db", "datastore", "with_plugins")

@@ -1,0 +1,460 @@
+"""The SQL of a search, for datastore_search and for dumps. Pure: no CKAN, no google.cloud.
+
+``build`` turns the parameters of datastore_search into a ``Select``: its parts, and the
+values that travel beside it as query parameters. Parameters that core would refuse are
+refused in core's words (``Invalid.errors``).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ckanext.bigquery_datastore.backend.search import filters as filters_module
+from ckanext.bigquery_datastore.backend.search import fulltext
+from ckanext.bigquery_datastore.backend.search.filters import Compare, Condition
+from ckanext.bigquery_datastore.backend.table import types
+from ckanext.bigquery_datastore.backend.table.model import (
+    ID,
+    Column,
+    Table,
+    quote_name,
+    stored_names,
+)
+from ckanext.bigquery_datastore.errors import BadRequest
+
+Render = Callable[[Column, str], str]
+
+#: The table's name inside every statement: names are always qualified by it, because
+#: GoogleSQL would take a bare name in ORDER BY for an alias of the select list first.
+T = "t"
+
+_SORT = re.compile(r"(.+?)(?: +(asc|desc))?(?: nulls +(first|last) *)?\Z", re.IGNORECASE)
+_COMPARISONS = {"eq": "=", "gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
+_UNORDERED = ("STRUCT", "ARRAY", "GEOGRAPHY", "RANGE", "JSON")
+_TEXT_CAST = ("INT64", "FLOAT64", "NUMERIC", "BIGNUMERIC", "BOOL", "DATE", "TIME", "DATETIME")
+
+
+class Invalid(BadRequest):
+    """Parameters that core refuses; ``errors`` is what its ValidationError would hold."""
+
+    def __init__(self, errors: dict[str, Any]) -> None:
+        super().__init__("; ".join(f"{key}: {value}" for key, value in errors.items()))
+        self.errors = errors
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A value beside the SQL. ``type`` is BigQuery's, ``value`` its text, a tuple for an array."""
+
+    name: str
+    type: str
+    value: str | tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Order:
+    """One term of the order: an expression on the table, and how it is sorted."""
+
+    column: str
+    sql: str
+    descending: bool = False
+    nulls_first: bool = False
+
+    def render(self) -> str:
+        direction = "DESC" if self.descending else "ASC"
+        return f"{self.sql} {direction} NULLS {'FIRST' if self.nulls_first else 'LAST'}"
+
+
+def as_is(column: Column, sql: str) -> str:
+    return sql
+
+
+@dataclass(frozen=True)
+class Select:
+    """A search in parts. ``columns`` are the output, in order.
+
+    For full text, ``texts`` are the words that conditions look at, ``ranks`` what is computed
+    from them; each is SQL by the name that it gets as a column of ``t``.
+    """
+
+    table: Table
+    columns: tuple[Column, ...]
+    distinct: bool = False
+    where: tuple[str, ...] = ()
+    order_by: tuple[Order, ...] = ()
+    limit: int | None = None
+    offset: int = 0
+    parameters: tuple[Parameter, ...] = ()
+    ranks: Mapping[str, str] = field(default_factory=dict)
+    texts: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def is_whole_table(self) -> bool:
+        """Whether every row is found: no condition, and no two rows become one."""
+        return not self.where and not self.distinct
+
+    @property
+    def aliases(self) -> tuple[str, ...]:
+        """The name of each column in the result, in order: its own in BigQuery, made unique.
+
+        A rank has CKAN's name there: files show it.
+        """
+        names = [c.name if c.stored in self.ranks else c.stored or c.name for c in self.columns]
+        return tuple(stored_names(names))
+
+    def sql(self, render: Render = as_is) -> str:
+        """The statement. ``render`` gives the SQL of a column's output from that of its value;
+        rows are sorted by the value."""
+        if self.distinct:
+            # After SELECT DISTINCT, GoogleSQL sorts by what was selected, not by the table.
+            source = f"FROM ({self._distinct()}) AS {T}"
+            return f"SELECT {self._list(render)} {source}{self._order()}{self._page()}"
+        return f"SELECT {self._list(render)} {self._from()}{self._order()}{self._page()}"
+
+    def count_sql(self) -> str:
+        """How many rows there are without limit and offset: one row, one column ``total``."""
+        if self.distinct:
+            return f"SELECT COUNT(*) AS total FROM ({self._distinct()})"
+        return f"SELECT COUNT(*) AS total {self._from()}"
+
+    def _distinct(self) -> str:
+        columns = ", ".join(f"{T}.{column.sql}" for column in self.columns)
+        return f"SELECT DISTINCT {columns} {self._from()}"
+
+    def _list(self, render: Render) -> str:
+        return ", ".join(
+            f"{render(column, f'{T}.{column.sql}')} AS {quote_name(alias)}"
+            for column, alias in zip(self.columns, self.aliases, strict=True)
+        )
+
+    def _from(self) -> str:
+        source = self.table.sql_name
+        for computed in (self.texts, self.ranks):
+            if computed:
+                more = ", ".join(f"{sql} AS {quote_name(name)}" for name, sql in computed.items())
+                source = f"(SELECT {T}.*, {more} FROM {source} AS {T})"
+        where = f" WHERE {' AND '.join(f'({sql})' for sql in self.where)}" if self.where else ""
+        return f"FROM {source} AS {T}{where}"
+
+    def _order(self) -> str:
+        return (
+            f" ORDER BY {', '.join(order.render() for order in self.order_by)}"
+            if self.order_by
+            else ""
+        )
+
+    def _page(self) -> str:
+        if self.limit is None and not self.offset:
+            return ""
+        # GoogleSQL has no OFFSET without LIMIT.
+        limit = 2**63 - 1 if self.limit is None else self.limit
+        return f" LIMIT {limit}" + (f" OFFSET {self.offset}" if self.offset else "")
+
+
+def build(
+    table: Table,
+    params: Mapping[str, Any],
+    *,
+    extra_where: Sequence[str] = (),
+    extra_parameters: Sequence[Parameter] = (),
+    custom_filters: Collection[str] = (),
+    default_language: str = "english",
+) -> Select:
+    """The Select for the parameters of datastore_search (those of its schema; others ignored).
+
+    No limit is added, and rows are sorted by ``_id`` where the table has one and nothing else
+    is asked for. ``extra_where``: conditions of other plugins, on the table named ``t``;
+    ``custom_filters``: the names in ``filters`` that they stand for.
+
+    :raises Invalid: core would refuse the parameters
+    """
+    builder = _Builder(table, params, default_language, custom_filters)
+    return builder.select(extra_where, extra_parameters)
+
+
+def get_list(value: Any, strip: bool = True) -> list[str] | None:
+    """A list, or a comma separated text, as a list; as core's helper of this name."""
+    if value is None:
+        return None
+    if value == "":
+        return []
+    if isinstance(value, str):
+        items: list[Any] = [item.strip() for item in value.split(",")]
+    else:
+        items = list(value) if isinstance(value, (list, tuple)) else [value]
+    if not strip:
+        return items
+    return [
+        item.strip().strip('"') if isinstance(item, str) and item and item[0] == item[-1] else item
+        for item in items
+    ]
+
+
+def invalid_value(key: str, value: Any) -> Invalid:
+    return Invalid({key: [f'invalid value "{value}"']})
+
+
+def _query_fault(message: str) -> Invalid:
+    return Invalid({"query": ["Invalid query"], "info": {"orig": [message]}})
+
+
+class _Builder:
+    """Gathers the parts of one Select."""
+
+    def __init__(
+        self,
+        table: Table,
+        params: Mapping[str, Any],
+        language: str,
+        custom_filters: Collection[str],
+    ) -> None:
+        self.table = table
+        self.custom_filters = custom_filters
+        self.params = params
+        self.language = params.get("language") or language
+        self.where: list[str] = []
+        self.parameters: list[Parameter] = []
+        self.rank_sql: dict[str, str] = {}
+        self.texts: dict[str, str] = {}
+        self.ranks: dict[str, Column] = {}
+        self.available = {
+            column.name: column
+            for column in table.columns
+            if column.name == ID or not column.name.startswith("_")
+        }
+
+    def select(self, extra_where: Sequence[str], extra_parameters: Sequence[Parameter]) -> Select:
+        self.check()
+        self.add_filters()
+        self.add_full_text()
+        self.where.extend(extra_where)
+        self.parameters.extend(extra_parameters)
+        distinct = bool(self.params.get("distinct"))
+        columns = self.columns()
+        if distinct:
+            columns = tuple({column.name: column for column in columns}.values())
+        return Select(
+            table=self.table,
+            columns=columns,
+            distinct=distinct,
+            where=tuple(self.where),
+            order_by=self.order(distinct, columns),
+            limit=_natural("limit", self.params.get("limit")),
+            offset=_natural("offset", self.params.get("offset")) or 0,
+            parameters=tuple(self.parameters),
+            ranks=self.rank_sql,
+            texts=self.texts,
+        )
+
+    # --- what is allowed
+
+    def check(self) -> None:
+        q = self.params.get("q")
+        if isinstance(q, Mapping):
+            for name, text in q.items():
+                if name not in self.available or not isinstance(text, str):
+                    raise invalid_value("q", name)
+        elif q and not isinstance(q, str):
+            raise invalid_value("q", q)
+        for key in ("full_text", "language"):
+            if self.params.get(key) and not isinstance(self.params[key], str):
+                raise invalid_value(key, self.params[key])
+
+    # --- filters
+
+    def add_filters(self) -> None:
+        try:
+            condition = filters_module.parse(self.params.get("filters"), self.available)
+        except filters_module.InvalidFilters as err:
+            raise Invalid({"filters": err.messages}) from err
+        if condition is not None and (sql := self.condition(condition)):
+            self.where.append(sql)
+
+    def condition(self, condition: Condition) -> str:
+        """SQL, or "" where only other plugins' filters are in it."""
+        if isinstance(condition, Compare):
+            return self.compare(condition)
+        members = [self.condition(member) for member in condition.members]
+        joined = f" {condition.op.upper()} ".join(filter(None, members))
+        return f"({joined})" if joined else ""
+
+    def compare(self, compare: Compare) -> str:
+        if compare.field in self.custom_filters:
+            return ""
+        if compare.field not in self.available:
+            raise invalid_value("filters", compare.field)
+        column = self.available[compare.field]
+        if compare.op == "in":
+            found = [value for value in compare.value if value is not None]
+            if not found:
+                return "FALSE"
+            return f"{self.subject(column)} IN ({', '.join(self.value(column, v) for v in found)})"
+        if compare.op not in _COMPARISONS:
+            raise Invalid({"filters": [f"Unknown filter operation: {compare.op}"]})
+        if compare.value is None:
+            return "FALSE"  # nothing is equal to NULL, and core has no other test for it
+        return (
+            f"{self.subject(column)} {_COMPARISONS[compare.op]} {self.value(column, compare.value)}"
+        )
+
+    def subject(self, column: Column) -> str:
+        sql = f"{T}.{column.sql}"
+        return f"TO_JSON_STRING({sql})" if column.bq_type in _UNORDERED else sql
+
+    def value(self, column: Column, value: Any) -> str:
+        """A placeholder for a value that a column is compared to."""
+        if column.type.name == "text" and column.bq_type == "STRING":
+            return self.placeholder("STRING", str(value))  # core: a text equals any number
+        if column.bq_type in _UNORDERED:
+            return f"TO_JSON_STRING(PARSE_JSON({self.placeholder('STRING', str(value))}))"
+        if column.bq_type == "INT64" and isinstance(value, (int, float)):
+            return self.number(value)
+        try:
+            text = column.type.write(value)
+        except types.BadValue as err:
+            raise _query_fault(err.for_column(column.name)) from err
+        return self.placeholder(column.bq_type, text)
+
+    def number(self, value: int | float) -> str:
+        """A number of any size and kind, to be compared to an INT64."""
+        if isinstance(value, bool):
+            raise _query_fault("operator does not exist: integer = boolean")
+        if isinstance(value, float):
+            return self.placeholder("FLOAT64", types.float_text(value))
+        fits = -(2**63) <= value < 2**63
+        return self.placeholder("INT64" if fits else "FLOAT64", str(value))
+
+    def placeholder(self, bq_type: str, text: str) -> str:
+        name = f"p{len(self.parameters)}"
+        self.parameters.append(Parameter(name, bq_type, text))
+        return f"@{name}"
+
+    # --- full text
+
+    def add_full_text(self) -> None:
+        q, full_text = self.params.get("q"), self.params.get("full_text")
+        # Core looks for only one text in all columns: ``full_text``, where both are given.
+        whole = full_text or (q if isinstance(q, str) else None)
+        if whole:
+            self.match("rank", "__words", whole, list(self.table.user_columns))
+        if isinstance(q, Mapping):
+            for number, (name, text) in enumerate(q.items()):
+                self.match(f"rank {name}", f"__words_{number}", text, [self.available[name]])
+
+    def match(self, rank: str, words: str, text: str, columns: Sequence[Column]) -> None:
+        is_plain = self.params.get("plain")
+        read = fulltext.plain if is_plain is None or is_plain else fulltext.tsquery
+        try:
+            query = read(text, self.language)
+        except fulltext.InvalidQuery as err:
+            raise _query_fault(str(err)) from err
+        texts = [f"IFNULL({sql}, '')" for sql in map(_text_sql, columns) if sql]
+        between = ", '\\n', "
+        joined = f"CONCAT({between.join(texts)})" if len(texts) > 1 else "".join(texts)
+        self.texts[words] = fulltext.words_sql(joined or "''")
+        found: dict[str, str] = {}
+        self.where.append("FALSE" if query is None else self.matches(query, f"{T}.{words}", found))
+        stored = words.replace("words", "rank")
+        self.ranks[rank] = Column(rank, types.TYPES["float8"], stored=stored)
+        self.rank_sql[stored] = _rank_sql(f"{T}.{words}", found)
+
+    def matches(self, query: fulltext.Query, words: str, found: dict[str, str]) -> str:
+        if isinstance(query, fulltext.Words):
+            placeholder = found.setdefault(query.needle, "")
+            if not placeholder:
+                placeholder = found[query.needle] = self.placeholder("STRING", query.needle)
+            return f"STRPOS({words}, {placeholder}) > 0"
+        if isinstance(query, fulltext.Without):
+            # What is not wanted does not count for the rank.
+            return f"NOT ({self.matches(query.part, words, {})})"
+        joint = " AND " if isinstance(query, fulltext.Every) else " OR "
+        return f"({joint.join(self.matches(part, words, found) for part in query.parts)})"
+
+    # --- output and order
+
+    def columns(self) -> tuple[Column, ...]:
+        everything = {**self.available, **self.ranks}
+        names = get_list(self.params.get("fields"))
+        if not names:
+            return tuple(everything.values())
+        unknown = [name for name in names if not isinstance(name, str) or name not in everything]
+        if unknown:
+            raise invalid_value("fields", unknown[0])
+        return tuple(everything[name] for name in names)
+
+    def order(self, distinct: bool, columns: Sequence[Column]) -> tuple[Order, ...]:
+        orders = [
+            self.sorted_by(clause) for clause in get_list(self.params.get("sort"), False) or ()
+        ]
+        if not self.params.get("sort"):
+            orders = [
+                Order(name, f"{T}.{column.sql}", descending=True, nulls_first=True)
+                for name, column in self.ranks.items()
+                if not distinct or column in columns
+            ]
+        if distinct:
+            outside = [order for order in orders if order.column not in {c.name for c in columns}]
+            if outside:
+                raise _query_fault(
+                    "for SELECT DISTINCT, ORDER BY expressions must appear in select list"
+                )
+            return tuple(orders)
+        if self.table.has_id and all(order.column != ID for order in orders):
+            # A last term that no two rows share: pages do not overlap.
+            orders.append(Order(ID, f"{T}.{self.available[ID].sql}"))
+        return tuple(orders)
+
+    def sorted_by(self, clause: Any) -> Order:
+        match = _SORT.match(clause) if isinstance(clause, str) else None
+        if match is None:
+            raise invalid_value("sort", clause)
+        name = match.group(1)
+        if name[0] == name[-1] == '"':
+            name = name[1:-1]
+        if name not in self.available:
+            raise invalid_value("sort", clause)
+        descending = (match.group(2) or "asc").lower() == "desc"
+        nulls = match.group(3)
+        column = self.available[name]
+        sql = self.subject(column)
+        if column.type.element:
+            sql = f"RTRIM({sql}, ']')"  # so that ["a"] comes before ["a","b"]
+        # PostgreSQL: NULL is larger than anything; BigQuery: smaller.
+        nulls_first = nulls.lower() == "first" if nulls else descending
+        return Order(name, sql, descending, nulls_first)
+
+
+def _natural(key: str, value: Any) -> int | None:
+    if value is None or value == "" or (isinstance(value, str) and value.lower() == "all"):
+        return None
+    try:
+        number = int(value)
+    except (TypeError, ValueError):
+        raise invalid_value(key, value) from None
+    if number < 0:
+        raise invalid_value(key, value)
+    return number
+
+
+def _text_sql(column: Column) -> str | None:
+    """A column's text for full-text search; None for what has none."""
+    sql = f"{T}.{column.sql}"
+    if column.bq_type == "STRING":
+        return sql
+    if column.bq_type in _TEXT_CAST or column.bq_type == "TIMESTAMP":
+        return f"CAST({sql} AS STRING)"
+    return f"TO_JSON_STRING({sql})" if column.bq_type in ("JSON", "STRUCT", "ARRAY") else None
+
+
+def _rank_sql(words: str, needles: Mapping[str, str]) -> str:
+    """Between 0 and 1: the more often the words are there, the higher. Not PostgreSQL's number."""
+    if not needles:
+        return "0.0"
+    count = " + ".join(
+        f"(LENGTH({words}) - LENGTH(REPLACE({words}, {placeholder}, ''))) / {len(needle)}"
+        for needle, placeholder in needles.items()
+    )
+    return f"SAFE_DIVIDE({count}, {count} + 15)"

@@ -1,0 +1,68 @@
+"""A checked query from outside, in the form that an export takes: see ``search.Select``. Pure.
+
+An export casts each column, which would change what the query's own ORDER BY sees. So the query
+becomes the inner one, what it is sorted by is carried out of it, and the outer one sorts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlglot import exp
+
+from ckanext.bigquery_datastore.backend.search.select import Parameter, Render, T, as_is
+from ckanext.bigquery_datastore.backend.sql.check import Checked
+from ckanext.bigquery_datastore.backend.table.model import Column, quote_name
+
+
+@dataclass(frozen=True)
+class SqlSelect:
+    """The query with casts around its columns; ``order_by`` are the outer terms."""
+
+    inner: str
+    columns: tuple[Column, ...]
+    order_by: tuple[str, ...] = ()
+    parameters: tuple[Parameter, ...] = ()
+
+    @property
+    def aliases(self) -> tuple[str, ...]:
+        return tuple(column.stored or column.name for column in self.columns)
+
+    def sql(self, render: Render = as_is) -> str:
+        """The statement. ``render`` gives the SQL of a column's output from that of its value."""
+        outputs = ", ".join(
+            f"{render(column, f'{T}.{quote_name(alias)}')} AS {quote_name(alias)}"
+            for column, alias in zip(self.columns, self.aliases, strict=True)
+        )
+        order = f" ORDER BY {', '.join(self.order_by)}" if self.order_by else ""
+        return f"SELECT {outputs} FROM ({self.inner}) AS {T}{order}"
+
+
+def select_of(checked: Checked, columns: tuple[Column, ...]) -> SqlSelect:
+    """The Select of a checked query, whose columns a dry run has told."""
+    query = checked.expression.copy()
+    order = query.args.get("order")
+    terms = (
+        [_carried_out(query, ordered, columns) for ordered in order.expressions] if order else []
+    )
+    inner = Checked(query, checked.tables).sql()
+    return SqlSelect(inner, columns, tuple(terms))
+
+
+def _carried_out(query: exp.Query, ordered: exp.Ordered, columns: tuple[Column, ...]) -> str:
+    """One term of the outer order; adds what it needs to the query's own columns."""
+    names = [column.stored or column.name for column in columns]
+    key = ordered.this
+    if isinstance(key, exp.Literal) and key.is_int and 0 < int(key.this) <= len(names):
+        name = names[int(key.this) - 1]
+    elif isinstance(key, exp.Column) and not key.table and key.name in names:
+        name = key.name
+    elif isinstance(query, exp.Select) and not query.args.get("distinct"):
+        name = f"__order_{len(query.expressions)}"
+        query.select(exp.alias_(key.copy(), name, quoted=True), copy=False)
+    else:
+        # Of DISTINCT and of set operations, BigQuery lets only outputs be sorted by.
+        name = next((item.alias for item in query.selects if item.unalias() == key), names[0])
+    direction = "DESC" if ordered.args.get("desc") else "ASC"
+    nulls = "FIRST" if ordered.args.get("nulls_first") else "LAST"
+    return f"{T}.{quote_name(name)} {direction} NULLS {nulls}"

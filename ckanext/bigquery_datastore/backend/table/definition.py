@@ -1,0 +1,336 @@
+"""Making, changing and dropping tables, and their aliases, through BigQuery's table API.
+
+Columns, descriptions and the table's metadata change in one request with the table's etag as
+its precondition: a change that someone else made in between is never overwritten.
+"""
+
+from __future__ import annotations
+
+import datetime
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from google.api_core import exceptions as gexc
+from google.cloud import bigquery
+
+from ckanext.bigquery_datastore import clients, config
+from ckanext.bigquery_datastore.backend import query
+from ckanext.bigquery_datastore.backend.search.select import Invalid
+from ckanext.bigquery_datastore.backend.table import types
+from ckanext.bigquery_datastore.backend.table.lookup import (
+    ID,
+    Column,
+    Table,
+    from_api,
+    get_table,
+    reference,
+)
+from ckanext.bigquery_datastore.backend.table.model import (
+    ALIAS_LABEL,
+    TooMuchMetadata,
+    alias_description,
+    column_description,
+    stored_names,
+    table_description,
+    with_columns,
+)
+
+NAME_LIMIT = 63  # PostgreSQL's; clients rely on it
+_CLUSTERED = ("STRING", "INT64", "NUMERIC", "BOOL", "DATE", "DATETIME", "TIMESTAMP")
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a client asks of a table's columns, with types guessed where none were given."""
+
+    id: str
+    type: types.Type | None
+    info: Mapping[str, Any] | None = None
+    plugin_data: Mapping[str, Any] | None = None
+
+
+def wishes(
+    fields: Sequence[Mapping[str, Any]],
+    records: Any,
+    plugin_data: Mapping[int, Mapping[str, Any]],
+    existing: Iterable[str] = (),
+) -> list[Wish]:
+    """The columns that ``fields`` and the first record ask for; types of existing ones are
+    left alone.
+
+    :raises Invalid: in core's words
+    """
+    existing = set(existing)
+    _check_names(fields)
+    found = []
+    first = _first_record(records)
+    for place, given in enumerate(fields):
+        name, known = given["id"], None
+        if name not in existing:
+            if not given.get("type") and (first is None or name not in first):
+                raise Invalid({"fields": [f'"{name}" type not guessable']})
+            known = _type(given.get("type") or types.guess((first or {})[name]))
+        elif given.get("type"):
+            _type(given["type"])
+        info = given.get("info")
+        found.append(
+            Wish(name, known, info if isinstance(info, dict) else None, plugin_data.get(place))
+        )
+    names = [wish.id for wish in found]
+    if len(set(names)) < len(names):
+        raise Invalid({"field": ["Duplicate column names are not supported"]})
+    for name, value in (first or {}).items():
+        if name not in names and name not in existing:
+            _check_name(name)
+            found.append(Wish(name, _type(types.guess(value))))
+    return found
+
+
+def _first_record(records: Any) -> Mapping[str, Any] | None:
+    if not records:
+        return None
+    if not isinstance(records, (list, tuple)):
+        raise Invalid({"records": ["Records has to be a list of dicts"]})
+    if not isinstance(records[0], Mapping):
+        raise Invalid({"records": ["The first row is not a json object"]})
+    return records[0]
+
+
+def _type(name: Any) -> types.Type:
+    found = types.of_name(str(name))
+    if found is None:
+        raise Invalid({"fields": [f'"{name}" is not a valid field type']})
+    return found
+
+
+def _check_names(fields: Sequence[Mapping[str, Any]]) -> None:
+    for given in fields:
+        if given.get("type"):
+            _type(given["type"])
+        _check_name(given["id"])
+    long = [given["id"] for given in fields if len(given["id"]) > NAME_LIMIT]
+    if long:
+        raise Invalid(
+            {
+                "fields": [
+                    f'Column heading "{name}" exceeds limit of {NAME_LIMIT} characters.'
+                    for name in long
+                ]
+            }
+        )
+
+
+def _check_name(name: str) -> None:
+    # The action checks names too, but neither those of records nor lone surrogates.
+    if not name or name.startswith("_") or name != name.strip() or '"' in name:
+        raise Invalid({"fields": [f'"{name}" is not a valid field name']})
+
+
+# --- create and change -------------------------------------------------------------------------
+
+
+def planned(table: Table | None, id: str, asked: Sequence[Wish]) -> Table:
+    """The table as it will be, with the columns asked for behind those it has."""
+    if table is None:
+        table = Table(config.project(), config.dataset(), id, (id_column(),))
+    columns = {column.name: column for column in table.columns}
+    new = [wish for wish in asked if wish.id not in columns]
+    stored = stored_names([wish.id for wish in new], [c.stored for c in table.columns] + [table.id])
+    for wish, name in zip(new, stored, strict=True):
+        assert wish.type is not None
+        columns[wish.id] = Column(wish.id, wish.type, name)
+    for wish in asked:
+        column = columns[wish.id]
+        if wish.info is not None:
+            column = replace(column, info=dict(wish.info))
+        if wish.plugin_data:
+            column = replace(column, plugin_data={**column.plugin_data, **wish.plugin_data})
+        columns[wish.id] = column
+    return replace(table, columns=tuple(columns.values()))
+
+
+def id_column() -> Column:
+    return Column(ID, types.TYPES["int8"], ID)
+
+
+def create(client: bigquery.Client, table: Table) -> Table:
+    """Make the table with its metadata; the table as it is.
+
+    :raises Invalid: its data dictionary does not fit
+    """
+    api = bigquery.Table(reference(table.id), schema=_schema(table, {}))
+    api.description = description_of(table)
+    api.clustering_fields = clustering(table) or None
+    with clients.told(f"making the table {table.id}", gexc.Conflict):
+        try:
+            return from_api(client.create_table(api, **clients.budget()))
+        except gexc.Conflict:
+            found = get_table(client, table.id)
+            # The first request arrived, its answer did not; or it is an alias' name.
+            if found is None or found.alias_of:
+                raise Invalid({"resource_id": [f'"{table.id}" already exists']}) from None
+            return found
+
+
+def change(client: bigquery.Client, before: Table, after: Table) -> Table:
+    """Give the table the columns and the metadata of ``after``; the table as it is then."""
+    description = description_of(after)
+    if after.columns == before.columns and description == before.description:
+        return before
+    with clients.told(f"changing the table {after.id}"):
+        api = client.get_table(reference(after.id), **clients.budget())
+        api.schema = _schema(after, {field.name: field for field in api.schema})
+        api.description = description
+        return from_api(client.update_table(api, ["schema", "description"], **clients.budget()))
+
+
+def drop_columns(client: bigquery.Client, table: Table, names: Sequence[str]) -> Table:
+    """Drop columns and what they hold; the table as it is then.
+
+    A column that rows are clustered by cannot be dropped: they are clustered by others first.
+    https://cloud.google.com/bigquery/docs/managing-table-schemas#delete_a_column
+    """
+    going = [column for column in table.columns if column.name in names]
+    staying = [column for column in table.columns if column.name not in names]
+    with clients.told(f"changing the table {table.id}"):
+        api = client.get_table(reference(table.id), **clients.budget())
+        if {column.stored for column in going} & set(api.clustering_fields or ()):
+            api.clustering_fields = clustering(with_columns(table, staying)) or None
+            client.update_table(api, ["clustering_fields"], **clients.budget())
+    drops = ", ".join(f"DROP COLUMN {column.sql}" for column in going)
+    query.write(client, f"ALTER TABLE {table.sql_name} {drops}")
+    return get_table(client, table.id) or table
+
+
+def description_of(table: Table) -> str:
+    """The table's description.
+
+    :raises Invalid: its data dictionary does not fit
+    """
+    try:
+        return table_description(table)
+    except TooMuchMetadata as err:
+        raise Invalid({"fields": [str(err)]}) from err
+
+
+def _schema(
+    table: Table, existing: Mapping[str, bigquery.SchemaField]
+) -> list[bigquery.SchemaField]:
+    """The columns for the API; of those that exist only the description is changed."""
+    fields = []
+    for column in table.columns:
+        text = column_description(column)[0]
+        if column.stored in existing:
+            api = existing[column.stored].to_api_repr()
+            fields.append(bigquery.SchemaField.from_api_repr({**api, "description": text}))
+        else:
+            fields.append(bigquery.SchemaField(column.stored, column.bq_type, description=text))
+    return fields
+
+
+def clustering(table: Table) -> list[str]:
+    """Columns to keep rows together by: the key, then indexes, or else ``_id``. At most four.
+
+    https://cloud.google.com/bigquery/docs/clustered-tables#limitations
+    """
+    names = [*table.primary_key, *(name for index in table.indexes for name in index)] or [ID]
+    columns = [table.column(name) for name in dict.fromkeys(names)]
+    fitting = [c.stored for c in columns if c and c.bq_type in _CLUSTERED and not c.type.document]
+    return fitting[:4]
+
+
+def drop(client: bigquery.Client, table: Table) -> None:
+    """Drop a table, and the aliases that stand for it."""
+    for alias in table.aliases:
+        _drop_view(client, table.id, alias)
+    with clients.told(f"dropping the table {table.id}"):
+        client.delete_table(reference(table.id), not_found_ok=True, **clients.budget())
+
+
+# --- aliases -----------------------------------------------------------------------------------
+
+
+def check_aliases(client: bigquery.Client, table: Table, aliases: Sequence[str]) -> None:
+    """That no other table or alias has one of these names.
+
+    :raises Invalid: in core's words
+    """
+    seen = set()
+    for alias in aliases:
+        if alias in seen or alias == table.id:
+            raise Invalid({"alias": [f'"{alias}" already exists']})
+        seen.add(alias)
+        found = get_table(client, alias)
+        if found is None:
+            continue
+        if found.alias_of is None:
+            raise Invalid({"alias": [f'"{alias}" already exists']})
+        if found.alias_of != table.id:
+            raise Invalid({"alias": [f'The alias "{alias}" already exists.']})
+
+
+def set_aliases(client: bigquery.Client, table: Table, aliases: Sequence[str]) -> None:
+    """Make views of these names, and drop those of other names; ``table.aliases`` are the old."""
+    for alias in table.aliases:
+        if alias not in aliases:
+            _drop_view(client, table.id, alias)
+    for alias in aliases:
+        _set_view(client, table, alias)
+
+
+def _set_view(client: bigquery.Client, table: Table, alias: str) -> None:
+    view = bigquery.Table(reference(alias))
+    view.view_query = f"SELECT * FROM {table.sql_name}"
+    view.description = alias_description(table.id)
+    view.labels = {ALIAS_LABEL: re.sub(r"[^a-z0-9_-]", "_", table.id.lower())[:63]}
+    with clients.told(f"making the alias {alias}", gexc.Conflict, gexc.BadRequest):
+        try:
+            client.create_table(view, **clients.budget())
+        except gexc.Conflict:
+            found = get_table(client, alias)
+            if found is None or found.alias_of != table.id:
+                raise Invalid({"alias": [f'"{alias}" already exists']}) from None
+            # Anew: a view shows the columns of the day that its query was set.
+            client.update_table(view, ["view_query", "description", "labels"], **clients.budget())
+        except gexc.BadRequest:
+            raise Invalid({"alias": [f'"{alias}" is not a valid alias name']}) from None
+
+
+def _drop_view(client: bigquery.Client, resource_id: str, alias: str) -> None:
+    found = get_table(client, alias)
+    if found is not None and found.alias_of == resource_id:
+        with clients.told(f"dropping the alias {alias}"):
+            client.delete_table(reference(alias), not_found_ok=True, **clients.budget())
+
+
+# --- the dataset -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A table or an alias of the dataset, as a listing shows it."""
+
+    id: str
+    alias_of: str | None
+    created: datetime.datetime | None
+
+
+def listed(client: bigquery.Client) -> list[Listed]:
+    """Every resource and alias of the dataset; tables whose names start with ``_`` are ours."""
+    dataset = bigquery.DatasetReference(config.project(), config.dataset())
+    with clients.told("listing the tables"):
+        items = list(client.list_tables(dataset, **clients.budget(30)))
+    ids = {item.table_id for item in items}
+    found = []
+    for item in items:
+        if item.table_id.startswith("_"):
+            continue
+        alias_of = (item.labels or {}).get(ALIAS_LABEL)
+        if item.table_type == "VIEW" and alias_of not in ids:
+            # A label cannot hold every name; the view's description does.
+            view = get_table(client, item.table_id)
+            alias_of = view.alias_of if view else None
+        found.append(Listed(item.table_id, alias_of, item.created))
+    return found
