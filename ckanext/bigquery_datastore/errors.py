@@ -3,6 +3,7 @@
     BigQueryDatastoreError
     ├── ConfigError            a wrong option; CKAN does not start
     ├── BadRequest             400: what is wrong with the request
+    │   └── Invalid            the same, as the fields of a ValidationError of core's
     ├── TooLarge               413: which limit was met, and what would be smaller
     ├── FooterError            shards that cannot become one Parquet file
     ├── TransformError         an exported row that cannot be rewritten as JSON or XML
@@ -15,6 +16,8 @@ They are turned into HTTP answers in one place, ``answers.failed``.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 
 class BigQueryDatastoreError(Exception):
@@ -31,6 +34,14 @@ class BadRequest(BigQueryDatastoreError):
     """The request cannot be served as it stands."""
 
     status = 400
+
+
+class Invalid(BadRequest):
+    """Parameters that core refuses; ``errors`` is what its ValidationError would hold."""
+
+    def __init__(self, errors: dict[str, Any]) -> None:
+        super().__init__("; ".join(f"{key}: {value}" for key, value in errors.items()))
+        self.errors = errors
 
 
 class TooLarge(BigQueryDatastoreError):

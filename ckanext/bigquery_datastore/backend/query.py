@@ -21,7 +21,7 @@ from google.cloud import bigquery
 from google.cloud.bigquery.table import Row, RowIterator
 
 from ckanext.bigquery_datastore import clients, config
-from ckanext.bigquery_datastore.backend.search.select import Parameter
+from ckanext.bigquery_datastore.backend.parameters import Parameter
 from ckanext.bigquery_datastore.errors import BigQueryDatastoreError
 
 log = logging.getLogger(__name__)

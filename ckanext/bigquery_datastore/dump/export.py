@@ -17,8 +17,8 @@ from google.cloud import bigquery
 from google.cloud.bigquery.job.base import _AsyncJob
 
 from ckanext.bigquery_datastore import clients
+from ckanext.bigquery_datastore.backend.parameters import Parameter
 from ckanext.bigquery_datastore.backend.query import parameter_list
-from ckanext.bigquery_datastore.backend.search.select import Parameter
 from ckanext.bigquery_datastore.backend.table.model import Table
 from ckanext.bigquery_datastore.dump.formats import Format
 from ckanext.bigquery_datastore.errors import (

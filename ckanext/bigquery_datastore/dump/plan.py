@@ -16,7 +16,8 @@ from functools import cached_property
 from typing import Any
 from urllib.parse import quote
 
-from ckanext.bigquery_datastore.backend.search.select import Parameter, Select
+from ckanext.bigquery_datastore.backend.parameters import Parameter
+from ckanext.bigquery_datastore.backend.search.select import Select
 from ckanext.bigquery_datastore.backend.sql.select import SqlSelect
 from ckanext.bigquery_datastore.backend.table.model import ID, Column, Table
 from ckanext.bigquery_datastore.dump.formats import STORED, Format

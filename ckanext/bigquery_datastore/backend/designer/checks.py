@@ -27,11 +27,12 @@ from ckanext.bigquery_datastore.backend.designer.rules import (
     told,
     whole,
 )
-from ckanext.bigquery_datastore.backend.search.select import Invalid, Parameter
+from ckanext.bigquery_datastore.backend.parameters import Parameter
 from ckanext.bigquery_datastore.backend.table import types
 from ckanext.bigquery_datastore.backend.table.lookup import Column, Table
 from ckanext.bigquery_datastore.backend.write import records
 from ckanext.bigquery_datastore.backend.write.records import Batch, Keyed, Texts
+from ckanext.bigquery_datastore.errors import Invalid
 
 NO_FUNCTIONS = (
     "BigQuery has no triggers: a DataStore on BigQuery cannot run PL/pgSQL functions, other than "

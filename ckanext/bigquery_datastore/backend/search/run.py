@@ -19,11 +19,10 @@ from sqlglot.errors import SqlglotError
 
 from ckanext.bigquery_datastore import clients, compat
 from ckanext.bigquery_datastore.backend import query
+from ckanext.bigquery_datastore.backend.parameters import Parameter
 from ckanext.bigquery_datastore.backend.search import filters as filters_module
 from ckanext.bigquery_datastore.backend.search import results
 from ckanext.bigquery_datastore.backend.search.select import (
-    Invalid,
-    Parameter,
     Select,
     T,
     build,
@@ -32,6 +31,7 @@ from ckanext.bigquery_datastore.backend.search.select import (
 )
 from ckanext.bigquery_datastore.backend.table import types
 from ckanext.bigquery_datastore.backend.table.lookup import ID, Column, Table
+from ckanext.bigquery_datastore.errors import Invalid
 
 #: Tables that are this small are read whole, and sorted here: a query would cost more.
 SMALL_ROWS = 1_000

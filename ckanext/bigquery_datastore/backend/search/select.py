@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ckanext.bigquery_datastore.backend.parameters import Parameter
 from ckanext.bigquery_datastore.backend.search import filters as filters_module
 from ckanext.bigquery_datastore.backend.search import fulltext
 from ckanext.bigquery_datastore.backend.search.filters import Compare, Condition
@@ -23,7 +24,7 @@ from ckanext.bigquery_datastore.backend.table.model import (
     quote_name,
     stored_names,
 )
-from ckanext.bigquery_datastore.errors import BadRequest
+from ckanext.bigquery_datastore.errors import Invalid
 
 Render = Callable[[Column, str], str]
 
@@ -35,23 +36,6 @@ _SORT = re.compile(r"(.+?)(?: +(asc|desc))?(?: nulls +(first|last) *)?\Z", re.IG
 _COMPARISONS = {"eq": "=", "gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
 _UNORDERED = ("STRUCT", "ARRAY", "GEOGRAPHY", "RANGE", "JSON")
 _TEXT_CAST = ("INT64", "FLOAT64", "NUMERIC", "BIGNUMERIC", "BOOL", "DATE", "TIME", "DATETIME")
-
-
-class Invalid(BadRequest):
-    """Parameters that core refuses; ``errors`` is what its ValidationError would hold."""
-
-    def __init__(self, errors: dict[str, Any]) -> None:
-        super().__init__("; ".join(f"{key}: {value}" for key, value in errors.items()))
-        self.errors = errors
-
-
-@dataclass(frozen=True)
-class Parameter:
-    """A value beside the SQL. ``type`` is BigQuery's, ``value`` its text, a tuple for an array."""
-
-    name: str
-    type: str
-    value: str | tuple[str, ...]
 
 
 @dataclass(frozen=True)

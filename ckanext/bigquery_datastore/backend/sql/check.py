@@ -19,9 +19,8 @@ from sqlglot import exp
 from sqlglot.errors import SqlglotError
 from sqlglot.tokens import TokenType
 
-from ckanext.bigquery_datastore.backend.search.select import Invalid
 from ckanext.bigquery_datastore.backend.table.model import ID, Column, Table
-from ckanext.bigquery_datastore.errors import BigQueryDatastoreError
+from ckanext.bigquery_datastore.errors import BigQueryDatastoreError, Invalid
 
 LONGEST = 100_000
 DEEPEST = 200

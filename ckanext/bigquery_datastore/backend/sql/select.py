@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from sqlglot import exp
 
-from ckanext.bigquery_datastore.backend.search.select import Parameter, Render, T, as_is
+from ckanext.bigquery_datastore.backend.parameters import Parameter
+from ckanext.bigquery_datastore.backend.search.select import Render, T, as_is
 from ckanext.bigquery_datastore.backend.sql.check import Checked
 from ckanext.bigquery_datastore.backend.table.model import Column, quote_name
 

@@ -17,7 +17,6 @@ from google.cloud import bigquery
 
 from ckanext.bigquery_datastore import clients, config
 from ckanext.bigquery_datastore.backend import query
-from ckanext.bigquery_datastore.backend.search.select import Invalid
 from ckanext.bigquery_datastore.backend.table import types
 from ckanext.bigquery_datastore.backend.table.lookup import (
     ID,
@@ -36,6 +35,7 @@ from ckanext.bigquery_datastore.backend.table.model import (
     table_description,
     with_columns,
 )
+from ckanext.bigquery_datastore.errors import Invalid
 
 NAME_LIMIT = 63  # PostgreSQL's; clients rely on it
 _CLUSTERED = ("STRING", "INT64", "NUMERIC", "BOOL", "DATE", "DATETIME", "TIMESTAMP")

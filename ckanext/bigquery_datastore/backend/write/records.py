@@ -22,10 +22,11 @@ from google.cloud import bigquery
 
 from ckanext.bigquery_datastore import clients, config
 from ckanext.bigquery_datastore.backend.designer import rules
+from ckanext.bigquery_datastore.backend.parameters import Parameter
 from ckanext.bigquery_datastore.backend.query import WRITE_SECONDS
-from ckanext.bigquery_datastore.backend.search.select import Invalid, Parameter
 from ckanext.bigquery_datastore.backend.table import types
 from ckanext.bigquery_datastore.backend.table.lookup import ID, Column, Table, quote_name, reference
+from ckanext.bigquery_datastore.errors import Invalid
 
 # A request may have 10 MB (https://cloud.google.com/bigquery/quotas#query_jobs); its JSON
 # escapes every quote of ours.

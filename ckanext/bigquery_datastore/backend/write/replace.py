@@ -14,7 +14,7 @@ from google.cloud import bigquery
 
 from ckanext.bigquery_datastore import clients
 from ckanext.bigquery_datastore.backend import query
-from ckanext.bigquery_datastore.backend.search.select import Parameter
+from ckanext.bigquery_datastore.backend.parameters import Parameter
 from ckanext.bigquery_datastore.backend.table import definition, types
 from ckanext.bigquery_datastore.backend.table.lookup import ID, Column, Table, reference
 from ckanext.bigquery_datastore.backend.table.model import (

@@ -13,12 +13,13 @@ from google.cloud import bigquery
 
 from ckanext.bigquery_datastore.backend import query
 from ckanext.bigquery_datastore.backend.designer import checks
-from ckanext.bigquery_datastore.backend.search.select import Invalid, Select
+from ckanext.bigquery_datastore.backend.search.select import Select
 from ckanext.bigquery_datastore.backend.table import types
 from ckanext.bigquery_datastore.backend.table.lookup import ID, Column, Table
 from ckanext.bigquery_datastore.backend.table.model import quote_name
 from ckanext.bigquery_datastore.backend.write import records
 from ckanext.bigquery_datastore.backend.write.records import Batch, Source
+from ckanext.bigquery_datastore.errors import Invalid
 
 
 def insert(

@@ -297,7 +297,8 @@ def test_who_reads_meanwhile_finds_the_old_table_or_the_new_one(
 
 KILLED = """
 import os, signal, sys
-from ckanext.bigquery_datastore.backend import {module}
+from ckanext.bigquery_datastore.backend import query
+from ckanext.bigquery_datastore.backend.write import lock, replace
 def kill(*_args, **_named):
     os.kill(os.getpid(), signal.SIGKILL)
 {module}.{function} = kill
@@ -307,7 +308,7 @@ ckan(["-c", sys.argv[1], "bigquery", "load", *sys.argv[2:]])
 
 
 @pytest.mark.parametrize(
-    ("module", "function"), [("lock", "writing"), ("replacing", "check_key"), ("query", "write")]
+    ("module", "function"), [("lock", "writing"), ("replace", "check_key"), ("query", "write")]
 )
 def test_a_load_that_is_killed_leaves_the_old_table_and_what_it_leaves_is_swept_up(
     cli: Any,

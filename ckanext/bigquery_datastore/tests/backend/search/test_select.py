@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
-from ckanext.bigquery_datastore.backend.search.select import Invalid, Parameter, build
+from ckanext.bigquery_datastore.backend.parameters import Parameter
+from ckanext.bigquery_datastore.backend.search.select import build
 from ckanext.bigquery_datastore.backend.table import types
 from ckanext.bigquery_datastore.backend.table.model import Column, Table
+from ckanext.bigquery_datastore.errors import Invalid
 
 TABLE = Table(
     "p",

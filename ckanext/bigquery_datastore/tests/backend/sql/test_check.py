@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from ckanext.bigquery_datastore.backend.search.select import Invalid
 from ckanext.bigquery_datastore.backend.sql import check
 from ckanext.bigquery_datastore.backend.sql.check import Checked, NotAllowed
 from ckanext.bigquery_datastore.backend.table import types
 from ckanext.bigquery_datastore.backend.table.model import Column, Table
+from ckanext.bigquery_datastore.errors import Invalid
 
 BOOKS = Table(
     "local",
