@@ -140,18 +140,8 @@ def job_labels() -> dict[str, str]:
 
 
 def prewarm_formats() -> list[str]:
-    """The formats that a table is exported in after a change, before anybody asks."""
-    # Not at the top: formats stand on modules that read options.
-    from ckanext.bigquery_datastore.dump.formats import FORMATS
-
-    names = tk.aslist(tk.config.get(PREWARM_FORMATS) or [])
-    for name in names:
-        if name not in FORMATS:
-            raise ConfigError(
-                f"{PREWARM_FORMATS}: {name!r} is no format. Name one or more of "
-                f"{', '.join(FORMATS)}, separated by spaces."
-            )
-    return names
+    """The formats that a table is exported in after a change, as they are named: see ``jobs``."""
+    return tk.aslist(tk.config.get(PREWARM_FORMATS) or [])
 
 
 def filename_template() -> str:
@@ -270,6 +260,5 @@ _GETTERS: tuple[Callable[[], object], ...] = (
     maximum_bytes_billed,
     job_timeout_seconds,
     job_labels,
-    prewarm_formats,
     filename_template,
 )

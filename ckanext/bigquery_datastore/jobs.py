@@ -26,7 +26,7 @@ from redis.exceptions import RedisError
 from ckanext.bigquery_datastore import clients, config, downloads
 from ckanext.bigquery_datastore.backend.table import lookup
 from ckanext.bigquery_datastore.dump.formats import FORMATS
-from ckanext.bigquery_datastore.errors import BigQueryDatastoreError
+from ckanext.bigquery_datastore.errors import BigQueryDatastoreError, ConfigError
 
 log = logging.getLogger(__name__)
 
@@ -42,9 +42,24 @@ _LOOK_SECONDS = 5
 _ASSEMBLY_SECONDS = 600
 
 
+def wanted_formats() -> list[str]:
+    """The formats that the site wants to be ready, those of the option ``prewarm_formats``.
+
+    :raises ConfigError: one of them is no format
+    """
+    names = config.prewarm_formats()
+    for name in names:
+        if name not in FORMATS:
+            raise ConfigError(
+                f"{config.PREWARM_FORMATS}: {name!r} is no format. Name one or more of "
+                f"{', '.join(FORMATS)}, separated by spaces."
+            )
+    return names
+
+
 def prepare_soon(resource_id: str) -> None:
     """Have a worker export the table, which has just changed, once it rests."""
-    formats = config.prewarm_formats()
+    formats = wanted_formats()
     if not formats:
         return
     seconds = QUIET_SECONDS + len(formats) * (config.job_timeout_seconds() + _ASSEMBLY_SECONDS)
@@ -68,7 +83,7 @@ def prepare(resource_id: str) -> None:
         if _is_waiting(resource_id):
             return
         lookup.TABLES.forget(resource_id)
-        for format_name in config.prewarm_formats():
+        for format_name in wanted_formats():
             for plan in files(resource_id, format_name):
                 finished(plan)
     except BigQueryDatastoreError as err:

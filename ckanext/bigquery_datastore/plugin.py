@@ -15,7 +15,7 @@ from ckanext.datastore.backend import DatastoreBackend
 from ckanext.datastore.interfaces import IDatastoreBackend
 from ckanext.tabledesigner.interfaces import ColumnConstraint, IColumnConstraints
 
-from ckanext.bigquery_datastore import config
+from ckanext.bigquery_datastore import config, jobs
 from ckanext.bigquery_datastore.backend import BigQueryBackend
 from ckanext.bigquery_datastore.backend.designer import form
 from ckanext.bigquery_datastore.errors import ConfigError
@@ -55,6 +55,7 @@ class BigQueryDatastorePlugin(p.SingletonPlugin, DefaultTranslation):
             if not p.plugin_loaded("datastore"):
                 raise ConfigError("bigquery_datastore needs the plugin datastore in ckan.plugins.")
             config.validate()
+            jobs.wanted_formats()
         except ConfigError as err:
             raise CkanConfigurationException(str(err)) from err
 
