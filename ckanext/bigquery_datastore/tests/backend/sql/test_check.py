@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from ckanext.bigquery_datastore.backend.sql import check
@@ -54,7 +56,7 @@ def parsed(text: str) -> Checked:
         ('select `author` from `books` where author = "x"', None),
         (
             "select a._id as first from books a, books b where a.author = b.author limit 2",
-            f"SELECT `a`.`_id` AS `first` FROM {FULL} AS `a`, {FULL} AS `b` "
+            f"SELECT `a`.`_id` AS `first` FROM {FULL} AS `a` CROSS JOIN {FULL} AS `b` "
             "WHERE `a`.`author` = `b`.`author` LIMIT 2",
         ),
         ("select upper(author), Upper('x') from books", None),
@@ -208,6 +210,77 @@ def test_what_is_not_one_plain_select_is_refused(text: str) -> None:
 def test_what_leads_out_of_the_tables_is_refused(text: str) -> None:
     with pytest.raises((Invalid, NotAllowed)):
         parsed(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        # A unit is written without quotes.
+        "SELECT date_part('1) FROM p.d.priv --', now()) FROM books",
+        "SELECT date_trunc('year, (SELECT 1 FROM p.d.priv)', now()) FROM books",
+        'SELECT EXTRACT("a) FROM p.d.priv --" FROM now()) FROM books',
+        "SELECT date_trunc('session_user', now()) FROM books",
+        # GoogleSQL reads a backslash in a quoted name, sqlglot does not.
+        'SELECT 1 AS "a\\", 2 AS " FROM p.d.priv --" FROM books',
+        'SELECT 1 AS "a`, (SELECT 1 FROM p.d.priv) AS `b" FROM books',
+        'SELECT x."a\\" FROM books AS x',
+        'WITH "a\\" AS (SELECT 1) SELECT * FROM "a\\"',
+        # A type of one's own is written as it came.
+        'SELECT CAST(author AS "own) FROM p.d.priv --") FROM books',
+        # Functions of a dataset.
+        'SELECT "att-proj".ds.octet_length(author) FROM books',
+        "SELECT ds.octet_length(author) FROM books",
+        "SELECT `att-proj`.ds.octet_length(author) FROM `books`",
+        "SELECT `att-proj.ds.octet_length`(author) FROM `books`",
+        "SELECT ds.upper(author) FROM books",
+        "SELECT SAFE.octet_length(author) FROM `books`",
+    ],
+)
+def test_nothing_is_written_as_it_came(text: str) -> None:
+    with pytest.raises((Invalid, NotAllowed)):
+        parsed(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "SELECT author FROM books LIMIT 'a'",
+        "SELECT author FROM books OFFSET 'a'",
+        "SELECT author FROM books LIMIT 9223372036854775808",
+        "SELECT author FROM (SELECT author FROM books LIMIT 'a') AS x",
+        "SELECT regexp_replace(author, 'a') FROM books",
+        "SELECT date_add() FROM books",
+        "SELECT lpad() FROM books",
+        "SELECT date_trunc() FROM books",
+        "SELECT extract() FROM books",
+    ],
+)
+def test_what_cannot_be_written_is_the_visitors_mistake(text: str) -> None:
+    with pytest.raises((Invalid, NotAllowed)):
+        parsed(text)
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        ("it''s", "'it\\'s'"),
+        ("a\\", "'a\\\\'"),
+        ("a\nb\r", "'a\\nb\\r'"),
+        ('`x` -- "y" /* z', "'`x` -- \"y\" /* z'"),
+    ],
+)
+def test_a_text_is_written_with_googles_escapes(value: str, written: str) -> None:
+    text = f"SELECT '{value}' AS x FROM books".replace("`", "")
+    assert parsed(text).sql() == f"SELECT {written} AS `x` FROM {FULL} AS `books`".replace(
+        "`x` --", "x --"
+    )
+
+
+def test_more_tables_than_bigquery_names_are_refused() -> None:
+    many = {f"t{number}": replace(BOOKS, id=f"t{number}") for number in range(50)}
+    text = " UNION ALL ".join(f"SELECT author FROM {name}" for name in many)
+    with pytest.raises(Invalid, match="more than 49 tables"):
+        check.parse_select(text, many.get, lambda ids: None)
 
 
 def test_access_is_asked_for_every_table_by_its_real_id() -> None:

@@ -1,0 +1,60 @@
+"""Reading a query from outside: as PostgreSQL, or, with a backtick in it, as GoogleSQL. Pure."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import sqlglot
+from sqlglot import exp
+from sqlglot.errors import SqlglotError
+from sqlglot.tokens import TokenType
+
+from ckanext.bigquery_datastore.backend.sql.rules import NotAllowed
+from ckanext.bigquery_datastore.errors import Invalid
+
+LONGEST = 100_000
+
+#: How sqlglot's builders of functions stumble over too few arguments, or too many.
+STUMBLES = (AttributeError, IndexError, KeyError, TypeError, ValueError)
+
+
+def parse(text: str) -> exp.Query:
+    if not isinstance(text, str) or not text.strip():
+        raise Invalid({"sql": ["Missing value"]})
+    if len(text) > LONGEST or "\0" in text:
+        raise Invalid({"query": ["The query is too long"]})
+    dialect = "bigquery" if "`" in text else "postgres"
+    try:
+        tokens = sqlglot.tokenize(text, read=dialect)
+        statements = [statement for statement in sqlglot.parse(text, read=dialect) if statement]
+    except SqlglotError as err:
+        raise Invalid({"query": [_syntax_error(err)]}) from err
+    except STUMBLES as err:
+        raise Invalid({"query": ["A function is called with the wrong arguments"]}) from err
+    except RecursionError as err:
+        raise Invalid({"query": ["The query is nested too deeply"]}) from err
+    if len(statements) != 1:
+        raise Invalid({"query": ["Query is not a single statement"]})
+    query = statements[0]
+    if not isinstance(query, exp.Query) or isinstance(query, exp.Table):
+        raise Invalid({"query": ["Query is not a SELECT statement"]})
+    # A quoted name keeps its case in PostgreSQL: "CoUnT" is not count.
+    for token, following in pairwise(tokens):
+        quoted = token.token_type is TokenType.IDENTIFIER and token.text != token.text.lower()
+        if quoted and following.token_type is TokenType.L_PAREN:
+            raise NotAllowed(f"Not authorized to call function {token.text}")
+    if dialect == "postgres":
+        _fold_case(query)
+    return query
+
+
+def _syntax_error(err: SqlglotError) -> str:
+    details = getattr(err, "errors", None) or [{}]
+    near = details[0].get("highlight")
+    return f'syntax error at or near "{near}"' if near else "syntax error"
+
+
+def _fold_case(query: exp.Expr) -> None:
+    for identifier in query.find_all(exp.Identifier):
+        if not identifier.args.get("quoted"):
+            identifier.set("this", identifier.this.lower())
