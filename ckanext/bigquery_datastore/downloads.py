@@ -29,9 +29,10 @@ from ckanext.bigquery_datastore.backend.table import lookup
 from ckanext.bigquery_datastore.backend.table.lookup import TABLES
 from ckanext.bigquery_datastore.dump import export, pages, sign
 from ckanext.bigquery_datastore.dump import plan as plans
-from ckanext.bigquery_datastore.dump.engine import FILES, Engine, Ready, Running
+from ckanext.bigquery_datastore.dump.engine import Engine
 from ckanext.bigquery_datastore.dump.formats import FORMATS, Format
 from ckanext.bigquery_datastore.dump.plan import DumpPlan
+from ckanext.bigquery_datastore.dump.state import FILES, Ready, Running
 from ckanext.bigquery_datastore.dump.storage import Store, in_background
 from ckanext.bigquery_datastore.errors import BadRequest, OutsideError
 

@@ -14,7 +14,7 @@ from ckan import model
 
 from ckanext.bigquery_datastore import clients, config
 from ckanext.bigquery_datastore.dump import sweep
-from ckanext.bigquery_datastore.dump.engine import FILES
+from ckanext.bigquery_datastore.dump.state import FILES
 from ckanext.bigquery_datastore.dump.storage import Store, StoredObject
 from ckanext.bigquery_datastore.errors import OutsideError
 

@@ -14,18 +14,26 @@ export one step further. A killed process leaves nothing to repair.
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
 import logging
 import time
 import uuid
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from google.cloud import bigquery
 
-from ckanext.bigquery_datastore.dump import assemble, export
+from ckanext.bigquery_datastore.dump import assemble, bom, export, parts
+from ckanext.bigquery_datastore.dump.attempt import (
+    Attempt,
+    claim,
+    claim_as,
+    folder_of,
+    job_id_of,
+    now,
+)
 from ckanext.bigquery_datastore.dump.footers import merged_footer
 from ckanext.bigquery_datastore.dump.plan import DumpPlan
+from ckanext.bigquery_datastore.dump.state import Ready, Running
 from ckanext.bigquery_datastore.dump.storage import (
     OBJECT_LIMIT,
     ComposeRefused,
@@ -33,7 +41,6 @@ from ckanext.bigquery_datastore.dump.storage import (
     Headers,
     Store,
     StoredObject,
-    Taken,
 )
 from ckanext.bigquery_datastore.dump.sweep import sweep
 from ckanext.bigquery_datastore.errors import ExportFailed, NotReachable, OutsideError
@@ -66,60 +73,6 @@ _POLL_SECONDS = (0.05, 0.1, 0.2, 0.4, 0.8, 1.0)
 
 
 @dataclass(frozen=True)
-class Ready:
-    """The file: one object, or, where no one object can exist, several that are to be joined.
-
-    ``cached`` is false for whoever published it; ``metadata`` is that of the published object.
-    """
-
-    objects: tuple[StoredObject, ...]
-    cached: bool = True
-    metadata: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def size(self) -> int:
-        return sum(found.size for found in self.objects)
-
-    @property
-    def crc32c(self) -> str | None:
-        """The file's checksum as Cloud Storage has it: base64; None where it is in parts."""
-        return self.objects[0].crc32c if len(self.objects) == 1 else None
-
-    @property
-    def rows(self) -> int | None:
-        rows = self.metadata.get("rows")
-        return None if rows is None else int(rows)
-
-    @property
-    def ordered(self) -> bool:
-        """Whether the rows are in the order of the plan; not where they were too many to sort."""
-        return self.metadata.get("ordered", "True") == "True"
-
-
-# Finished files by their name in the bucket, as this process heard of them a moment ago.
-FILES: Recent[Ready] = Recent()
-
-
-@dataclass(frozen=True)
-class Running:
-    """Not yet. ``progress`` of the phase is from 0 to 1, or None where it is not known."""
-
-    phase: str
-    progress: float | None
-    started: dt.datetime
-
-
-@dataclass(frozen=True)
-class _Attempt:
-    """The claim on an export. ``number`` counts from 1; ``ordered`` as in DumpPlan.select_sql."""
-
-    generation: int
-    created: dt.datetime
-    number: int = 1
-    ordered: bool = True
-
-
-@dataclass(frozen=True)
 class Engine:
     """What an export is done with; ``ro`` looks, ``rw`` works."""
 
@@ -142,7 +95,7 @@ class Engine:
             time.sleep(0.1 * turn)
             if ready := self.look_up(plan):
                 return ready
-            attempt = self._claim(plan)
+            attempt = claim(self.ro, self.rw, plan)
             if attempt is None:
                 continue  # somebody else is claiming: look again
             job = self._export(plan, attempt, until)
@@ -177,8 +130,8 @@ class Engine:
             return None
         if "parts" not in found.metadata:
             return Ready((found,), metadata=found.metadata)
-        parts = _in_order(self.ro.list(found.metadata["parts"]))
-        return Ready(parts, metadata=found.metadata)
+        objects = parts.in_order(self.ro.list(found.metadata["parts"]))
+        return Ready(objects, metadata=found.metadata)
 
     def _marked(self, plan: DumpPlan, until: float) -> Ready | Running:
         """The file behind its byte order mark: nobody pays for an export twice for three bytes."""
@@ -188,53 +141,19 @@ class Engine:
         if isinstance(state, Running):
             return state
         try:
-            return self._put_before(plan, plan.mark, state)
+            return bom.put_before(self.rw, plan, plan.mark, state)
         except Gone as err:
             if ready := self.look_up(plan):
                 return ready
             raise NotReachable("The file was replaced just now. Try again in a moment.") from err
 
-    def _put_before(self, plan: DumpPlan, mark: bytes, file: Ready) -> Ready:
-        first = self._once(f"{plan.prefix}mark", mark)
-        in_parts = replace(file, objects=(first, *file.objects))
-        if len(file.objects) > 1 or in_parts.size > OBJECT_LIMIT:
-            return in_parts
-        headers = replace(plan.headers, metadata=file.metadata)
-        try:
-            found = self.rw.compose(plan.target, in_parts.objects, headers)
-        except ComposeRefused as err:
-            log.warning("%s stays in parts: %s", plan.target, err)
-            return in_parts
-        self.rw.delete([first])
-        return replace(file, objects=(found,))
-
-    # claim
-
-    def _claim(self, plan: DumpPlan) -> _Attempt | None:
-        """The attempt that is under way, or a new one; None where another process was quicker."""
-        found = self.ro.find(plan.attempt)
-        if found is not None:
-            return _attempt(found)
-        return self._claim_as(plan, _Attempt(0, _now()))
-
-    def _claim_as(self, plan: DumpPlan, wanted: _Attempt) -> _Attempt | None:
-        """Claim by compare-and-swap: ``wanted.generation`` is what may be replaced."""
-        headers = Headers(
-            "application/octet-stream",
-            metadata={"number": str(wanted.number), "ordered": str(wanted.ordered)},
-        )
-        try:
-            return _attempt(self.rw.create(plan.attempt, b"", headers, wanted.generation))
-        except Taken:
-            return None
-
-    def _try_again(self, plan: DumpPlan, attempt: _Attempt, job: export.Job) -> None:
+    def _try_again(self, plan: DumpPlan, attempt: Attempt, job: export.Job) -> None:
         """Claim a new attempt after a failed one.
 
         :raises BigQueryDatastoreError: there is no point in one now
         """
         failure = job.failure or export.Failure("", "")
-        age = (_now() - (job.ended or attempt.created)).total_seconds()
+        age = (now() - (job.ended or attempt.created)).total_seconds()
         following = replace(attempt, number=attempt.number + 1)
         if failure.reason in export.SORT_TOO_LARGE_REASONS and plan.may_be_unordered(
             attempt.ordered
@@ -246,13 +165,13 @@ class Engine:
         elif failure.reason not in export.TRANSIENT_REASONS or attempt.number >= MAX_ATTEMPTS:
             raise failure.error()
         log.warning("Job %s failed (%s), trying again", job.id, failure.reason)
-        self._claim_as(plan, following)
+        claim_as(self.rw, plan, following)
 
     # export
 
-    def _export(self, plan: DumpPlan, attempt: _Attempt, until: float) -> export.Job:
+    def _export(self, plan: DumpPlan, attempt: Attempt, until: float) -> export.Job:
         """The attempt's job, waited for until ``until``; started where nobody has."""
-        job_id = _job_id(plan, attempt)
+        job_id = job_id_of(plan, attempt)
         job = export.watch(self.bigquery, job_id) or self._start(plan, attempt, job_id)
         tries = 0
         while not job.done and time.monotonic() < until:
@@ -265,8 +184,8 @@ class Engine:
             export.cancel(self.bigquery, job_id)
         return job
 
-    def _start(self, plan: DumpPlan, attempt: _Attempt, job_id: str) -> export.Job:
-        uri = f"gs://{self.rw.bucket}/{_folder(plan, attempt)}part-*.{plan.stored.extension}"
+    def _start(self, plan: DumpPlan, attempt: Attempt, job_id: str) -> export.Job:
+        uri = f"gs://{self.rw.bucket}/{folder_of(plan, attempt)}part-*.{plan.stored.extension}"
         limits = replace(self.limits, labels={**plan.labels, **self.limits.labels})
         if plan.by_extract:
             return export.extract(self.bigquery, job_id, plan.table, uri, plan.stored, limits)
@@ -275,19 +194,19 @@ class Engine:
 
     # assemble, publish, tidy
 
-    def _assemble(self, plan: DumpPlan, attempt: _Attempt, job: export.Job) -> Ready:
-        folder = _folder(plan, attempt)
-        parts = self.rw.list(f"{folder}part-")
-        if len(parts) != job.file_count:
+    def _assemble(self, plan: DumpPlan, attempt: Attempt, job: export.Job) -> Ready:
+        folder = folder_of(plan, attempt)
+        shards = self.rw.list(f"{folder}part-")
+        if len(shards) != job.file_count:
             if ready := self.look_up(plan):
                 return ready
             # Lifecycle rules or a person removed files: the job cannot be used any more.
             lost = export.Failure(
-                "internalError", f"{job.file_count} files were written, {len(parts)} are there."
+                "internalError", f"{job.file_count} files were written, {len(shards)} are there."
             )
             self._try_again(plan, attempt, replace(job, failure=lost))
             raise Gone(folder)
-        sources = self._sources(plan, folder, parts)
+        sources = self._sources(plan, folder, shards)
         headers = replace(
             plan.headers,
             metadata={
@@ -307,22 +226,22 @@ class Engine:
                 job.id,
                 job.bytes_billed,
                 job.row_count,
-                len(parts),
+                len(shards),
                 job.seconds,
                 ready.size,
             )
         return ready
 
     def _sources(
-        self, plan: DumpPlan, folder: str, parts: Sequence[StoredObject]
+        self, plan: DumpPlan, folder: str, shards: Sequence[StoredObject]
     ) -> Sequence[StoredObject]:
         """What the file is made of, in order: head, shards with bytes, footer."""
         if plan.stored.footer:
-            kept, footer = merged_footer(self.rw, parts, plan.footer_metadata, **plan.footer_marks)
-            return [*kept, self._once(f"{folder}footer", footer)]
-        filled = [part for part in parts if part.size]
+            kept, footer = merged_footer(self.rw, shards, plan.footer_metadata, **plan.footer_marks)
+            return [*kept, parts.once(self.rw, f"{folder}footer", footer)]
+        filled = [part for part in shards if part.size]
         if plan.head or not filled:
-            return [self._once(f"{folder}head", plan.head), *filled]
+            return [parts.once(self.rw, f"{folder}head", plan.head), *filled]
         return filled
 
     def _publish(
@@ -335,80 +254,19 @@ class Engine:
             found = assemble.compose_all(self.rw, folder, plan.target, sources, headers)
         except ComposeRefused as err:
             log.warning("%s stays in parts: %s", plan.target, err)
-            return self._publish_parts(plan, folder, sources, headers)
+            return parts.publish(self.rw, plan, folder, sources, headers)
         if found.size != size and found.metadata.get("job") == headers.metadata["job"]:
             raise ExportFailed(f"Cloud Storage joined {size} bytes into {found.size}.")
         is_ours = found.metadata.get("publisher") == headers.metadata["publisher"]
         return Ready((found,), cached=not is_ours, metadata=found.metadata)
 
-    def _publish_parts(
-        self, plan: DumpPlan, folder: str, sources: Sequence[StoredObject], headers: Headers
-    ) -> Ready:
-        """Publish a file that cannot be one object: an empty one whose metadata tells of the parts.
-
-        :raises Gone: another process has published first
-        """
-        try:
-            marked = replace(headers, metadata={**headers.metadata, "parts": folder})
-            self.rw.create(plan.target, b"", marked)
-        except Taken as err:
-            raise Gone(folder) from err
-        return Ready(_in_order(sources), cached=False, metadata=marked.metadata)
-
-    def _tidy(self, plan: DumpPlan, attempt: _Attempt, ready: Ready, until: float) -> None:
+    def _tidy(self, plan: DumpPlan, attempt: Attempt, ready: Ready, until: float) -> None:
         """Delete what is not needed any more. The file is published: a failure here is no error."""
         if time.monotonic() > until:
             return
         try:
             if ready.objects[0].name == plan.target:
-                self.rw.delete(self.rw.list(_folder(plan, attempt)), until)
+                self.rw.delete(self.rw.list(folder_of(plan, attempt)), until)
             sweep(self.rw, plan.family, self.url_lifetime, until)
         except OutsideError as err:
             log.warning("Left for a later sweep: %s", err)
-
-    def _once(self, name: str, data: bytes) -> StoredObject:
-        """A small object of the assembly; another process may have written the same bytes."""
-        try:
-            return self.rw.create(name, data, Headers("application/octet-stream"))
-        except Taken:
-            found = self.rw.find(name)
-            if found is None:
-                raise Gone(name) from None
-            return found
-
-
-_ROLES = ("head", "part-", "footer")
-
-
-def _in_order(found: Sequence[StoredObject]) -> tuple[StoredObject, ...]:
-    """The objects that make a file, as they follow one another; others left out."""
-
-    def role(item: StoredObject) -> int:
-        name = item.name.rpartition("/")[2]
-        return next((i for i, start in enumerate(_ROLES) if name.startswith(start)), -1)
-
-    parts = [item for item in found if item.size and role(item) >= 0]
-    return tuple(sorted(parts, key=lambda item: (role(item), item.name)))
-
-
-def _attempt(found: StoredObject) -> _Attempt:
-    return _Attempt(
-        generation=found.generation,
-        created=found.created,
-        number=int(found.metadata.get("number", 1)),
-        ordered=found.metadata.get("ordered", "True") == "True",
-    )
-
-
-def _folder(plan: DumpPlan, attempt: _Attempt) -> str:
-    return f"{plan.prefix}{attempt.generation}/"
-
-
-def _job_id(plan: DumpPlan, attempt: _Attempt) -> str:
-    """https://cloud.google.com/bigquery/docs/reference/rest/v2/JobReference"""
-    digest = hashlib.sha256(plan.prefix.encode()).hexdigest()[:32]
-    return f"ckan_dump_{digest}_{attempt.generation}"
-
-
-def _now() -> dt.datetime:
-    return dt.datetime.now(dt.timezone.utc)

@@ -30,9 +30,10 @@ from ckanext.bigquery_datastore.backend.search import select
 from ckanext.bigquery_datastore.backend.table import lookup
 from ckanext.bigquery_datastore.dump import export
 from ckanext.bigquery_datastore.dump import plan as plans
-from ckanext.bigquery_datastore.dump.engine import Engine, Ready, Running
+from ckanext.bigquery_datastore.dump.engine import Engine
 from ckanext.bigquery_datastore.dump.formats import FORMATS
 from ckanext.bigquery_datastore.dump.plan import DumpPlan
+from ckanext.bigquery_datastore.dump.state import Ready, Running
 from ckanext.bigquery_datastore.dump.storage import Store
 
 PROJECT = "local"

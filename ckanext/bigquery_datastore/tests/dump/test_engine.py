@@ -20,8 +20,8 @@ from google.cloud import bigquery
 
 from ckanext.bigquery_datastore.backend.table import lookup
 from ckanext.bigquery_datastore.dump import engine as engine_module
-from ckanext.bigquery_datastore.dump.engine import Ready, Running
 from ckanext.bigquery_datastore.dump.plan import DumpPlan
+from ckanext.bigquery_datastore.dump.state import Ready, Running
 from ckanext.bigquery_datastore.errors import BadRequest, ExportFailed, NotReachable, TooLarge
 from ckanext.bigquery_datastore.tests.dump.exporting import Place, a_place, release, spawn
 

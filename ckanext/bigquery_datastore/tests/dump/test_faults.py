@@ -19,7 +19,7 @@ from ckanext.bigquery_datastore import clients
 from ckanext.bigquery_datastore.dump import assemble
 from ckanext.bigquery_datastore.dump import engine as engine_module
 from ckanext.bigquery_datastore.dump import storage as storage_module
-from ckanext.bigquery_datastore.dump.engine import Ready, Running
+from ckanext.bigquery_datastore.dump.state import Ready, Running
 from ckanext.bigquery_datastore.dump.sweep import sweep
 from ckanext.bigquery_datastore.errors import (
     NotReachable,

@@ -1,0 +1,63 @@
+"""Who does an export: the attempt at it, claimed by compare-and-swap of one object."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+from dataclasses import dataclass
+
+from ckanext.bigquery_datastore.dump.plan import DumpPlan
+from ckanext.bigquery_datastore.dump.storage import Headers, Store, StoredObject, Taken
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """The claim on an export. ``number`` counts from 1; ``ordered`` as in DumpPlan.select_sql."""
+
+    generation: int
+    created: dt.datetime
+    number: int = 1
+    ordered: bool = True
+
+
+def claim(ro: Store, rw: Store, plan: DumpPlan) -> Attempt | None:
+    """The attempt that is under way, or a new one; None where another process was quicker."""
+    found = ro.find(plan.attempt)
+    if found is not None:
+        return attempt_of(found)
+    return claim_as(rw, plan, Attempt(0, now()))
+
+
+def claim_as(rw: Store, plan: DumpPlan, wanted: Attempt) -> Attempt | None:
+    """Claim by compare-and-swap: ``wanted.generation`` is what may be replaced."""
+    headers = Headers(
+        "application/octet-stream",
+        metadata={"number": str(wanted.number), "ordered": str(wanted.ordered)},
+    )
+    try:
+        return attempt_of(rw.create(plan.attempt, b"", headers, wanted.generation))
+    except Taken:
+        return None
+
+
+def attempt_of(found: StoredObject) -> Attempt:
+    return Attempt(
+        generation=found.generation,
+        created=found.created,
+        number=int(found.metadata.get("number", 1)),
+        ordered=found.metadata.get("ordered", "True") == "True",
+    )
+
+
+def folder_of(plan: DumpPlan, attempt: Attempt) -> str:
+    return f"{plan.prefix}{attempt.generation}/"
+
+
+def job_id_of(plan: DumpPlan, attempt: Attempt) -> str:
+    """https://cloud.google.com/bigquery/docs/reference/rest/v2/JobReference"""
+    digest = hashlib.sha256(plan.prefix.encode()).hexdigest()[:32]
+    return f"ckan_dump_{digest}_{attempt.generation}"
+
+
+def now() -> dt.datetime:
+    return dt.datetime.now(dt.timezone.utc)
