@@ -10,6 +10,7 @@ import csv
 import gzip
 import io
 import json
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,9 +97,28 @@ def numbered_ndjson(file: IO[bytes], names: list[str]) -> Iterator[bytes]:
             names += new
             check_names(names)
             check_keys(names)
-        rest = text[1:].lstrip()
+        rest = _unescaped(text[1:].lstrip())
         separator = b"" if rest.startswith(b"}") else b","
         yield b'{"%s":%d%s%s\n' % (ROW.encode(), number, separator, rest)
+
+
+# An escape of JSON: a pair of surrogates, which are one character, or another one.
+_ESCAPE = re.compile(
+    rb"\\(?:u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})|.)", re.DOTALL
+)
+
+
+def _unescaped(text: bytes) -> bytes:
+    """The text with the characters that are escaped as pairs of surrogates written out: BigQuery
+    decodes each half alone. https://github.com/googleapis/python-bigquery/issues/864
+    """
+
+    def written(found: re.Match[bytes]) -> bytes:
+        if found[1] is None:
+            return found[0]
+        return bytes.fromhex((found[1] + found[2]).decode()).decode("utf-16-be").encode()
+
+    return _ESCAPE.sub(written, text) if b"\\u" in text else text
 
 
 def _keys(text: bytes, number_of_line: int) -> Iterator[str]:

@@ -29,7 +29,7 @@ from ckanext.bigquery_datastore.backend.table.lookup import ID, Column, Table, q
 from ckanext.bigquery_datastore.errors import Invalid
 
 # A request may have 10 MB (https://cloud.google.com/bigquery/quotas#query_jobs); its JSON
-# escapes every quote of ours.
+# escapes every quote of ours, and every letter beyond ASCII: three times as much, at most.
 PARAMETER_BYTES = 3_000_000
 STAGING_PREFIX = "_ckan_rows_"
 STAGING_HOURS = 2
@@ -205,7 +205,13 @@ class Source:
 
 @contextmanager
 def brought(client: bigquery.Client, batch: Batch) -> Iterator[Source]:
-    """The batch where a statement can read it."""
+    """The batch where a statement can read it.
+
+    Characters stand for themselves, never as escapes: JSON_VALUE (of a text) and load jobs decode
+    each half of a pair of surrogates alone, and so destroy every emoji.
+    https://github.com/google/zetasql/blob/master/zetasql/common/json_parser.cc (ParseHexDigits),
+    https://github.com/googleapis/python-bigquery/issues/864
+    """
     names = [column.name for column in batch.columns]
     texts = tuple(
         json.dumps(
@@ -214,11 +220,12 @@ def brought(client: bigquery.Client, batch: Batch) -> Iterator[Source]:
                 "".join("1" if name in row else "0" for name in names),
                 *(row.get(name) for name in names),
             ],
+            ensure_ascii=False,
             separators=(",", ":"),
         )
         for number, row in enumerate(batch.rows, 1)
     )
-    if sum(map(len, texts)) <= PARAMETER_BYTES:
+    if sum(len(text.encode()) for text in texts) <= PARAMETER_BYTES:
         yield Source(batch, "UNNEST(@rows) AS r", (Parameter("rows", "STRING", texts),))
         return
     name = f"{STAGING_PREFIX}{uuid.uuid4().hex}"
@@ -236,7 +243,7 @@ def _load(client: bigquery.Client, name: str, texts: Sequence[str]) -> None:
     table.expires = expires
     file = io.BytesIO()
     for text in texts:
-        file.write(json.dumps({"r": text}).encode("ascii") + b"\n")
+        file.write(json.dumps({"r": text}, ensure_ascii=False).encode() + b"\n")
     file.seek(0)
     with clients.told("a load of records"):
         client.create_table(table, **clients.budget())

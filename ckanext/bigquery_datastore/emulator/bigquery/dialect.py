@@ -11,6 +11,7 @@ value, so that one macro fits every type. SEARCH lives in ``search``.
 | FORMAT_TIMESTAMP('%E*S', '%E3S', '%E4Y') and the like | the format element was left as it is |
 | ST_ASTEXT(g) | 'POINT (1 2)' |
 | CONTAINS_SUBSTR(row, x), SEARCH(row, x) | refused, unknown |
+| JSON_VALUE(text, path) | an escaped pair of surrogates became one character |
 | @name in a string literal; BYTES, JSON, NUMERIC parameters | replaced; bound as text |
 | columns without a name | 'count_star()' and not f0_ |
 """
@@ -34,7 +35,8 @@ from .search import MACROS as SEARCH_MACROS
 from .search import search_call
 
 _CONCERNED = re.compile(
-    r"\b(?:CAST|SAFE_CAST|TO_JSON_STRING|SEARCH|CONTAINS_SUBSTR|ST_ASTEXT|FORMAT)\s*\(|%E[*\d]",
+    r"\b(?:CAST|SAFE_CAST|TO_JSON_STRING|JSON_VALUE|SEARCH|CONTAINS_SUBSTR|ST_ASTEXT|FORMAT)\s*\("
+    r"|%E[*\d]",
     re.IGNORECASE,
 )
 # Seconds with all their digits, with so many, and the year in four digits.
@@ -89,6 +91,11 @@ MACROS = (
     "WHEN typeof(x) = 'TIMESTAMP WITH TIME ZONE' THEN "
     "'\"' || replace(regexp_replace(emu_text(x), '[+]00$', 'Z'), ' ', 'T') || '\"' "
     "ELSE emu_json_times(CAST(to_json(x) AS VARCHAR)) END, 'null')",
+    # A JSON text is read without knowledge of surrogates: each half of a pair is decoded alone.
+    # https://github.com/google/zetasql/blob/master/zetasql/common/json_parser.cc (ParseHexDigits)
+    "emu_halves(x) AS CASE WHEN typeof(x) = 'JSON' THEN CAST(x AS VARCHAR) ELSE regexp_replace("
+    r"replace(CAST(x AS VARCHAR), '\\', '\u005c'), "
+    r"'\\u[dD][89a-fA-F][0-9a-fA-F]{2}', '\\ufffd', 'g') END",
     "emu_wkt(x) AS "
     r"regexp_replace(ST_AsText(x), '([A-Z]) \(', '\1(', 'g')",
     *SEARCH_MACROS,
@@ -136,6 +143,9 @@ def _rewritten(node: Expression) -> Expression:
         return _call("emu_text", node.this) if plain else node
     if isinstance(node, exp.JSONFormat):
         return _call("emu_json", node.this)
+    if isinstance(node, exp.JSONExtractScalar):
+        node.set("this", _call("emu_halves", node.this))
+        return node
     if isinstance(node, exp.Anonymous):
         if node.name.upper() == "ST_ASTEXT":
             return _call("emu_wkt", *node.expressions)

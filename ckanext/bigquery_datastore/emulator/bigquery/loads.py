@@ -7,6 +7,7 @@ transaction: a bad row fails the job, names its place and leaves the table as it
 from __future__ import annotations
 
 import gzip
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -69,7 +70,10 @@ class Loader:
         with ExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=self._spool)))
             found = [job.file] if job.file is not None else self._fetch(options.uris, folder)
-            yield [_unpacked(file, folder) for file in found]
+            files = [_unpacked(file, folder) for file in found]
+            if options.format == "NEWLINE_DELIMITED_JSON":
+                files = [_halved(file, folder) for file in files]
+            yield files
 
     @property
     def _spool(self) -> Path:
@@ -203,6 +207,22 @@ def _unpacked(file: Path, folder: Path) -> Path:
     with gzip.open(file) as packed, plain.open("wb") as stream:
         shutil.copyfileobj(packed, stream, 1 << 20)
     return plain
+
+
+# An escape of JSON: half a pair of surrogates, or another one.
+_ESCAPE = re.compile(rb"\\(?:(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL)
+
+
+def _halved(file: Path, folder: Path) -> Path:
+    """The file as BigQuery's reader of JSON sees it: it decodes each half of a pair of surrogates
+    alone, to U+FFFD. https://github.com/googleapis/python-bigquery/issues/864
+    """
+    content = file.read_bytes()
+    if b"\\ud" not in content.lower():
+        return file
+    read = folder / f"{file.name}.halved"
+    read.write_bytes(_ESCAPE.sub(lambda found: rb"\ufffd" if found[1] else found[0], content))
+    return read
 
 
 def _any(connection: duckdb.DuckDBPyConnection, sql: str) -> bool:

@@ -213,3 +213,11 @@ def test_a_resource_that_is_not_there_is_said(cli, tmp_path):
     result = run(cli, "nothing", file)
     assert result.exit_code == 1, result.output
     assert "There is no resource nothing" in result.output
+
+
+def test_an_emoji_in_escapes_is_loaded_as_it_is(cli, resource_id, tmp_path):
+    file = tmp_path / "faces.ndjson"
+    file.write_bytes(b'{"face": "\\ud83d\\ude42 \\\\ud83d\\\\ude42 \\u00e9"}\n')
+    result = run(cli, resource_id, file)
+    assert result.exit_code == 0, result.output
+    assert [row["face"] for row in records(resource_id)] == ["🙂 \\ud83d\\ude42 é"]

@@ -75,6 +75,26 @@ def test_an_upsert_changes_what_is_there_and_adds_what_is_not(resource: str) -> 
     assert numbers == sorted(set(numbers))
 
 
+ASTRAL = "🙂 𝒳 👩‍🚀 \\ud83d\\ude42"
+
+
+@pytest.mark.parametrize("limit", [records.PARAMETER_BYTES, 10])
+def test_an_emoji_is_stored_as_it_was_given(
+    resource: str, monkeypatch: pytest.MonkeyPatch, limit: int
+) -> None:
+    monkeypatch.setattr(records, "PARAMETER_BYTES", limit)
+    for method in ("insert", "upsert", "update"):
+        upsert(resource, {"k": ASTRAL, "d": {ASTRAL: [ASTRAL]}}, method=method)
+    assert [(row["k"], row["d"]) for row in rows(resource)] == [(ASTRAL, {ASTRAL: [ASTRAL]})]
+
+
+def test_half_a_character_is_refused_by_its_place(resource: str) -> None:
+    with pytest.raises(tk.ValidationError) as refused:
+        upsert(resource, {"k": "a"}, {"k": "\ud83d"}, method="insert")
+    assert refused.value.error_dict["records_row"] == 1
+    assert rows(resource) == []
+
+
 def test_an_update_of_an_unknown_key_changes_nothing(resource: str) -> None:
     upsert(resource, {"k": "a", "n": 1})
     with pytest.raises(tk.ValidationError, match="not found"):

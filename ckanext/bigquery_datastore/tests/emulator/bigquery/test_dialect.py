@@ -208,3 +208,14 @@ def test_search_finds_whole_words_without_regard_to_case(
     sql = f"SELECT _id FROM {searched} AS s WHERE {condition} ORDER BY _id"
     job = run(bq, sql, query_parameters=[parameter])
     assert [row[0] for row in job.result()] == SEARCHES[condition]
+
+
+def test_each_half_of_an_escaped_pair_of_surrogates_is_decoded_alone(bq: bigquery.Client) -> None:
+    texts = [r'["\ud83d\ude42"]', r'["\\ud83d \u00e9 \n"]', '["🙂"]']
+    [(found,)] = bq.query_and_wait(
+        "SELECT ARRAY(SELECT JSON_VALUE(r, '$[0]') FROM UNNEST(@rows) AS r)",
+        job_config=bigquery.QueryJobConfig(
+            query_parameters=[bigquery.ArrayQueryParameter("rows", "STRING", texts)]
+        ),
+    )
+    assert found == ["\ufffd\ufffd", "\\ud83d é \n", "🙂"]
