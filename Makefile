@@ -38,11 +38,12 @@ test: services ## the tests, against the running stack
 core-suite: services ## CKAN's own DataStore tests, on BigQuery
 	@$(IN_STACK) python dev/core_suite.py $(ARGS)
 
-check: ## style, types, documentation; needs no service
+check: ## style, types, imports, documentation; needs no service
 	@dev/stack up venv
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/lint-imports --no-logo
 	$(BIN)/pytest -o addopts= -p no:ckan -p no:ckan_fixtures -p no:pytest_ckan -p no:bqemulator -q ckanext/bigquery_datastore/tests/test_docs.py
 
 messages: ## collect the strings to translate; compile the translations

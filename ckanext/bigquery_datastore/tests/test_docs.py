@@ -21,6 +21,13 @@ OPTIONS = [
     for group in yaml.safe_load(DECLARATION.read_text(encoding="utf-8"))["groups"]
     for option in group["options"]
 ]
+ARCHITECTURE = (REPOSITORY / "ARCHITECTURE.md").read_text(encoding="utf-8")
+PACKAGE = REPOSITORY / "ckanext/bigquery_datastore"
+MODULES = sorted(
+    file.relative_to(PACKAGE)
+    for file in PACKAGE.rglob("*.py")
+    if file.name != "__init__.py" and "tests" not in file.parts
+)
 TARGETS = re.findall(r"^([a-z-]+):.*## ", (REPOSITORY / "Makefile").read_text(), re.MULTILINE)
 
 
@@ -79,3 +86,22 @@ def test_the_nginx_configuration_of_the_readme_is_the_one_that_is_tested() -> No
     lines = tested.split("# README: begin\n")[1].split("# README: end")[0].strip().splitlines()
     shown = re.findall(r"```nginx\n(.*?)```", README, re.DOTALL)[0].strip().splitlines()
     assert [line.strip() for line in shown] == [line.strip() for line in lines]
+
+
+@pytest.mark.parametrize("module", MODULES, ids=str)
+def test_every_module_is_in_its_room_of_the_architecture(module: Path) -> None:
+    assert module.stem in rooms().get(f"{module.parent}/", ())
+
+
+def test_the_architecture_names_no_module_that_is_not_there() -> None:
+    named = {Path(room, f"{name}.py") for room, names in rooms().items() for name in names}
+    assert named - set(MODULES) == set()
+
+
+def rooms() -> dict[str, list[str]]:
+    """The modules that ARCHITECTURE.md names, by their folder."""
+    found = {}
+    for line in ARCHITECTURE.partition("## The rooms")[2].splitlines():
+        if row := re.fullmatch(r"\| `([\w/.]+)` \| (.*?) \| (.*) \|", line):
+            found[row[1]] = re.findall(r"`(\w+)`", row[2])
+    return found
