@@ -37,6 +37,7 @@ JOB_TIMEOUT_SECONDS = PREFIX + "job_timeout_seconds"
 JOB_LABELS = PREFIX + "job_labels"
 PREWARM_FORMATS = PREFIX + "prewarm_formats"
 FILENAME_TEMPLATE = PREFIX + "filename_template"
+SEARCH_CHARACTERS = PREFIX + "search_characters"
 DUMP_SQL_ENABLED = PREFIX + "dump_sql_enabled"
 
 # Options that the environment may give where the configuration file does not.
@@ -161,6 +162,11 @@ def filename_template() -> str:
     return template
 
 
+def search_characters() -> int:
+    """How long a text to be searched for, or an order, may be."""
+    return _number(SEARCH_CHARACTERS, 100, 1_000_000, 10_000)
+
+
 def dump_sql_enabled() -> bool:
     return tk.asbool(tk.config.get(DUMP_SQL_ENABLED)) and tk.asbool(
         tk.config.get("ckan.datastore.sqlsearch.enabled")
@@ -261,4 +267,5 @@ _GETTERS: tuple[Callable[[], object], ...] = (
     job_timeout_seconds,
     job_labels,
     filename_template,
+    search_characters,
 )

@@ -71,7 +71,11 @@ def prepare(resource_id: str, params: Mapping[str, Any]) -> DumpPlan | None:
     )
     if table is None:
         return None
-    select = build(table, {name: params.get(name) for name in _SELECTING})
+    select = build(
+        table,
+        {name: params.get(name) for name in _SELECTING},
+        characters=config.search_characters(),
+    )
     is_ordered_by_default = not params.get("sort")
     if is_ordered_by_default and config.order() == "none":
         select = replace(select, order_by=())

@@ -33,6 +33,7 @@ NUMBERS = {
     config.VOLATILE_TTL_SECONDS: (config.volatile_ttl_seconds, 1, 604800),
     config.MAXIMUM_BYTES_BILLED: (config.maximum_bytes_billed, 0, 2**63 - 1),
     config.JOB_TIMEOUT_SECONDS: (config.job_timeout_seconds, 1, 21600),
+    config.SEARCH_CHARACTERS: (config.search_characters, 100, 1_000_000),
 }
 
 WRONG = [
@@ -92,6 +93,7 @@ def test_without_any_option_the_defaults_hold():
     assert config.job_labels() == {}
     assert config.prewarm_formats() == []
     assert config.filename_template() == "{dataset}-{resource}"
+    assert config.search_characters() == 10_000
     assert config.dump_sql_enabled() is False
 
 

@@ -10,6 +10,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 # What PostgreSQL's english dictionary leaves out of a query.
@@ -146,6 +149,10 @@ _STOP_WORDS = frozenset(
 _DECIMAL = re.compile(r"([0-9])\.([0-9])")
 
 
+#: Parentheses and negations within one another.
+DEEPEST = 50
+
+
 class InvalidQuery(ValueError):
     """A tsquery that cannot be read."""
 
@@ -216,6 +223,15 @@ def needles(query: Query | None) -> list[str]:
     return []
 
 
+def count_words(query: Query | None) -> int:
+    """How many words a query looks for, also to find rows without them."""
+    if isinstance(query, Words):
+        return len(query.words)
+    if isinstance(query, Without):
+        return count_words(query.part)
+    return sum(map(count_words, query.parts)) if query is not None else 0
+
+
 _TOKEN = re.compile(
     r"\s*(?:(?P<op>&|\||!|\(|\)|<->|<[0-9]+>)|(?P<quoted>'(?:[^'\\]|''|\\.)*')|"
     r"(?P<word>[^\s&|!()<>:']+))(?P<flags>:[*a-dA-D]*)?"
@@ -228,8 +244,9 @@ def tsquery(text: str, language: str) -> Query | None:
     :raises InvalidQuery: it cannot be read
     """
     tokens: list[tuple[str, str]] = []
+    text = text.strip()
     position = 0
-    while text[position:].strip():
+    while position < len(text):
         match = _TOKEN.match(text, position)
         if match is None:
             raise InvalidQuery(f'syntax error in tsquery: "{text}"')
@@ -252,7 +269,8 @@ class _Parser:
     """Recursive descent: ``|`` binds weakest, then ``&``, ``<->``, ``!``."""
 
     def __init__(self, tokens: list[tuple[str, str]], text: str, language: str) -> None:
-        self.tokens = tokens
+        self.tokens = deque(tokens)
+        self.depth = 0
         self.fault = InvalidQuery(f'syntax error in tsquery: "{text}"')
         self.language = language
 
@@ -264,9 +282,17 @@ class _Parser:
 
     def next_is(self, *kinds: str) -> bool:
         if self.tokens and self.tokens[0][0] in kinds:
-            self.tokens.pop(0)
+            self.tokens.popleft()
             return True
         return False
+
+    @contextmanager
+    def inside(self) -> Iterator[None]:
+        self.depth += 1
+        if self.depth > DEEPEST:
+            raise InvalidQuery(f"tsquery with more than {DEEPEST} levels of ( and !")
+        yield
+        self.depth -= 1
 
     def any_of(self) -> Query | None:
         parts = [self.every()]
@@ -296,16 +322,18 @@ class _Parser:
 
     def unary(self) -> Query | None:
         if self.next_is("!"):
-            part = self.unary()
+            with self.inside():
+                part = self.unary()
             return Without(part) if part is not None else None
         if self.next_is("("):
-            found = self.any_of()
+            with self.inside():
+                found = self.any_of()
             if not self.next_is(")"):
                 raise self.fault
             return found
         if not self.tokens or not self.tokens[0][0].startswith("word"):
             raise self.fault
-        kind, text = self.tokens.pop(0)
+        kind, text = self.tokens.popleft()
         words = words_of(text)
         if self.language == "english" and "*" not in kind:
             words = [word for word in words if word not in _STOP_WORDS]

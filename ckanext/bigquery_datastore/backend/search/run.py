@@ -17,11 +17,11 @@ from google.cloud import bigquery
 from sqlglot import expressions as exp
 from sqlglot.errors import SqlglotError
 
-from ckanext.bigquery_datastore import clients, compat
+from ckanext.bigquery_datastore import clients, compat, config
 from ckanext.bigquery_datastore.backend import query
 from ckanext.bigquery_datastore.backend.parameters import Parameter
+from ckanext.bigquery_datastore.backend.search import bounds, results
 from ckanext.bigquery_datastore.backend.search import filters as filters_module
-from ckanext.bigquery_datastore.backend.search import results
 from ckanext.bigquery_datastore.backend.search.select import (
     Select,
     T,
@@ -59,6 +59,8 @@ def plan(context: Context, table: Table, params: Mapping[str, Any], hook: str) -
 
     :raises Invalid: core would refuse the request
     """
+    # First of all: what comes next copies the parameters, and goes through them.
+    bounds.check(params, config.search_characters())
     params = dict(params)
     if "filters" in params:
         arrays = {column.name for column in table.columns if column.type.element}
@@ -72,6 +74,7 @@ def plan(context: Context, table: Table, params: Mapping[str, Any], hook: str) -
         extra_where=where,
         extra_parameters=parameters,
         custom_filters=checked,
+        characters=config.search_characters(),
         default_language=tk.config.get("ckan.datastore.default_fts_lang") or "english",
     )
 

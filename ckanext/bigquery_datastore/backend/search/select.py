@@ -7,14 +7,13 @@ refused in core's words (``Invalid.errors``).
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from ckanext.bigquery_datastore.backend.parameters import Parameter
+from ckanext.bigquery_datastore.backend.search import bounds, fulltext
 from ckanext.bigquery_datastore.backend.search import filters as filters_module
-from ckanext.bigquery_datastore.backend.search import fulltext
 from ckanext.bigquery_datastore.backend.search.filters import Compare, Condition
 from ckanext.bigquery_datastore.backend.table import types
 from ckanext.bigquery_datastore.backend.table.model import (
@@ -32,7 +31,6 @@ Render = Callable[[Column, str], str]
 #: GoogleSQL would take a bare name in ORDER BY for an alias of the select list first.
 T = "t"
 
-_SORT = re.compile(r"(.+?)(?: +(asc|desc))?(?: nulls +(first|last) *)?\Z", re.IGNORECASE)
 _COMPARISONS = {"eq": "=", "gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
 _UNORDERED = ("STRUCT", "ARRAY", "GEOGRAPHY", "RANGE", "JSON")
 _TEXT_CAST = ("INT64", "FLOAT64", "NUMERIC", "BIGNUMERIC", "BOOL", "DATE", "TIME", "DATETIME")
@@ -146,15 +144,18 @@ def build(
     extra_parameters: Sequence[Parameter] = (),
     custom_filters: Collection[str] = (),
     default_language: str = "english",
+    characters: int = bounds.CHARACTERS,
 ) -> Select:
     """The Select for the parameters of datastore_search (those of its schema; others ignored).
 
     No limit is added, and rows are sorted by ``_id`` where the table has one and nothing else
     is asked for. ``extra_where``: conditions of other plugins, on the table named ``t``;
-    ``custom_filters``: the names in ``filters`` that they stand for.
+    ``custom_filters``: the names in ``filters`` that they stand for. ``characters``: how long
+    a text to be searched, or an order, may be.
 
     :raises Invalid: core would refuse the parameters
     """
+    bounds.check(params, characters)
     builder = _Builder(table, params, default_language, custom_filters)
     return builder.select(extra_where, extra_parameters)
 
@@ -308,8 +309,9 @@ class _Builder:
             raise _query_fault("operator does not exist: integer = boolean")
         if isinstance(value, float):
             return self.placeholder("FLOAT64", types.float_text(value))
-        fits = -(2**63) <= value < 2**63
-        return self.placeholder("INT64" if fits else "FLOAT64", str(value))
+        if -(2**63) <= value < 2**63:
+            return self.placeholder("INT64", str(value))
+        return self.placeholder("FLOAT64", _float_of(value))
 
     def placeholder(self, bq_type: str, text: str) -> str:
         name = f"p{len(self.parameters)}"
@@ -335,6 +337,7 @@ class _Builder:
             query = read(text, self.language)
         except fulltext.InvalidQuery as err:
             raise _query_fault(str(err)) from err
+        bounds.no_more("q", fulltext.count_words(query), bounds.MOST_WORDS, "words")
         texts = [f"IFNULL({sql}, '')" for sql in map(_text_sql, columns) if sql]
         between = ", '\\n', "
         joined = f"CONCAT({between.join(texts)})" if len(texts) > 1 else "".join(texts)
@@ -367,12 +370,13 @@ class _Builder:
         unknown = [name for name in names if not isinstance(name, str) or name not in everything]
         if unknown:
             raise invalid_value("fields", unknown[0])
-        return tuple(everything[name] for name in names)
+        # Each once: a column that is asked for a thousand times is not read a thousand times.
+        return tuple(everything[name] for name in dict.fromkeys(names))
 
     def order(self, distinct: bool, columns: Sequence[Column]) -> tuple[Order, ...]:
-        orders = [
-            self.sorted_by(clause) for clause in get_list(self.params.get("sort"), False) or ()
-        ]
+        clauses = get_list(self.params.get("sort"), False) or []
+        bounds.no_more("sort", len(clauses), bounds.MOST_TERMS, "terms")
+        orders = [self.sorted_by(clause) for clause in clauses]
         if not self.params.get("sort"):
             orders = [
                 Order(name, f"{T}.{column.sql}", descending=True, nulls_first=True)
@@ -392,23 +396,44 @@ class _Builder:
         return tuple(orders)
 
     def sorted_by(self, clause: Any) -> Order:
-        match = _SORT.match(clause) if isinstance(clause, str) else None
-        if match is None:
+        if not isinstance(clause, str) or not clause.strip():
             raise invalid_value("sort", clause)
-        name = match.group(1)
-        if name[0] == name[-1] == '"':
-            name = name[1:-1]
+        name, direction, nulls = _sort_term(clause)
         if name not in self.available:
             raise invalid_value("sort", clause)
-        descending = (match.group(2) or "asc").lower() == "desc"
-        nulls = match.group(3)
+        descending = direction == "desc"
         column = self.available[name]
         sql = self.subject(column)
         if column.type.element:
             sql = f"RTRIM({sql}, ']')"  # so that ["a"] comes before ["a","b"]
         # PostgreSQL: NULL is larger than anything; BigQuery: smaller.
-        nulls_first = nulls.lower() == "first" if nulls else descending
+        nulls_first = nulls == "first" if nulls else descending
         return Order(name, sql, descending, nulls_first)
+
+
+def _sort_term(clause: str) -> tuple[str, str, str]:
+    """``name asc nulls first`` as its name, its direction and the place of NULLs; "" if not said.
+
+    From the end, word by word: in time that grows with the length, and not with its square.
+    """
+    rest, nulls = _without_last(clause.rstrip(), "first", "last")
+    if nulls:
+        rest, is_nulls = _without_last(rest, "nulls")
+        if not is_nulls:
+            rest, nulls = clause, ""
+    rest, direction = _without_last(rest, "asc", "desc")
+    if len(rest) > 1 and rest[0] == rest[-1] == '"':
+        rest = rest[1:-1]
+    return rest, direction, nulls
+
+
+def _without_last(text: str, *words: str) -> tuple[str, str]:
+    """A text without its last word, and that word, where it is one of these (in any case)."""
+    for word in words:
+        head = text[: -len(word)]
+        if head.endswith(" ") and text.lower().endswith(word) and head.strip():
+            return head.rstrip(" "), word
+    return text, ""
 
 
 def _natural(key: str, value: Any) -> int | None:
@@ -416,11 +441,20 @@ def _natural(key: str, value: Any) -> int | None:
         return None
     try:
         number = int(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise invalid_value(key, value) from None
-    if number < 0:
+    if not 0 <= number <= bounds.LARGEST:
         raise invalid_value(key, value)
     return number
+
+
+def _float_of(value: int) -> str:
+    """A whole number beyond INT64, of any length, as a FLOAT64's text."""
+    try:
+        float(value)
+    except OverflowError:
+        return "Infinity" if value > 0 else "-Infinity"
+    return str(value)
 
 
 def _text_sql(column: Column) -> str | None:

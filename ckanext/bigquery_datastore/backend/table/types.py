@@ -185,7 +185,7 @@ class Type:
     """One type of a column.
 
     ``name`` is what core calls it (``pg_type.typname``), ``native`` what PostgreSQL's
-    ``format_type`` says, ``bq`` BigQuery's type. ``write`` takes a client's value to text
+    ``format_type`` says, ``bq`` BigQuery's type. ``writer`` takes a client's value to text
     (see ``values``), ``from_text`` is the SQL from that text to the column's type, ``read``
     takes the client library's value to JSON, ``csv`` takes it to the text of a CSV cell,
     ``export`` is the SQL of the same text, for dumps.
@@ -194,7 +194,7 @@ class Type:
     name: str
     native: str
     bq: str
-    write: values.Writer = field(compare=False)
+    writer: values.Writer = field(compare=False)
     read: Callable[[Any], Json] = field(default=_same, compare=False)
     csv: Callable[[Any], str] = field(default=_text_of, compare=False)
     from_text: SqlOf = field(default=_as_is, compare=False)
@@ -202,6 +202,19 @@ class Type:
     aliases: tuple[str, ...] = ()
     element: str | None = None
     document: bool = False  # JSON in a STRING; core's text formats write NULL as ``null``
+
+    def write(self, value: Any) -> str:
+        """The text of a client's value.
+
+        :raises BadValue: it is none of this type, whatever it is
+        """
+        try:
+            return self.writer(value)
+        except BadValue:
+            raise
+        except (ValueError, ArithmeticError, RecursionError) as err:
+            # Such as a number of 5,000 digits, or a time zone that does not exist.
+            raise BadValue(f"value out of range for type {self.native}") from err
 
     @property
     def holds_json(self) -> bool:
@@ -221,8 +234,8 @@ def _integer(name: str, native: str, bits: int, *aliases: str) -> Type:
     )
 
 
-def _string(name: str, native: str, *aliases: str, write: values.Writer = values.text) -> Type:
-    return Type(name, native, "STRING", write, aliases=aliases)
+def _string(name: str, native: str, *aliases: str, writer: values.Writer = values.text) -> Type:
+    return Type(name, native, "STRING", writer, aliases=aliases)
 
 
 _ROWS = (
@@ -234,7 +247,7 @@ _ROWS = (
     _string("inet", "inet"),
     _string("cidr", "cidr"),
     _string("macaddr", "macaddr"),
-    _string("uuid", "uuid", write=values.uuid_text),
+    _string("uuid", "uuid", writer=values.uuid_text),
     _integer("int2", "smallint", 16, "smallint"),
     _integer("int4", "integer", 32, "int", "integer"),
     _integer("int8", "bigint", 64, "bigint"),
@@ -362,7 +375,7 @@ _FOREIGN: Mapping[str, Type] = {
     "BIGNUMERIC": replace(
         TYPES["numeric"],
         bq="BIGNUMERIC",
-        write=_refuse,
+        writer=_refuse,
         from_text=lambda sql: f"PARSE_BIGNUMERIC({sql})",
     ),
     "BOOL": TYPES["bool"],
@@ -468,10 +481,10 @@ def of_name(name: str) -> Type | None:
 def _with_modifier(row: Type, first: int, second: int) -> Type | None:
     if row.name in ("varchar", "bpchar"):
         write = values.limited_text(first)
-        return replace(row, native=f"{row.native}({first})", write=write)
+        return replace(row, native=f"{row.native}({first})", writer=write)
     if row.name == "numeric" and 1 <= first <= 38 and second <= first:
         write = partial(values.numeric, precision=first, scale=second)
-        return replace(row, native=f"numeric({first},{second})", write=write)
+        return replace(row, native=f"numeric({first},{second})", writer=write)
     return row if row.name in ("time", "timestamp", "timestamptz") and first <= 6 else None
 
 

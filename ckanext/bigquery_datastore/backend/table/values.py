@@ -48,6 +48,14 @@ _NUMERIC_LIMIT = Decimal("1e29")
 _WIDE = Context(prec=80, rounding=ROUND_HALF_UP)
 
 
+#: PostgreSQL's MAXDATELEN: no date or time is longer.
+LONGEST_MOMENT = 128
+
+#: Digits of a number in JSON, before or after the point, as PostgreSQL's numeric has them at most:
+#: https://www.postgresql.org/docs/current/datatype-numeric.html. Written out, it is that long.
+_MOST_DIGITS = 131_072
+
+
 class BadValue(ValueError):
     """A value that its column cannot hold; ``{column}`` in the message is for its name."""
 
@@ -174,6 +182,8 @@ def _moment(value: Any, type_name: str) -> datetime.datetime:
     if not isinstance(value, str):
         raise _mismatch(_NATIVE.get(type_name, type_name), value)
     given = value.strip()
+    if len(given) > LONGEST_MOMENT:
+        raise _syntax(type_name, f"{given[:LONGEST_MOMENT]}…")
     slashed = _SLASHED.match(given)
     if slashed:
         month, day, year, rest = slashed.groups()
@@ -262,6 +272,8 @@ def _jsonb(value: Any) -> str:
     if isinstance(value, list):
         return f"[{', '.join(map(_jsonb, value))}]"
     if isinstance(value, Decimal):
+        if value and not -_MOST_DIGITS < value.adjusted() < _MOST_DIGITS:
+            raise BadValue("value overflows numeric format")
         return format(abs(value) if value.is_zero() else value, "f")
     return json.dumps(value, ensure_ascii=False)
 

@@ -1,0 +1,76 @@
+"""How large the parameters of a search may be: looked at before anything else is. Pure.
+
+What is read here costs time in proportion to its length, and each refusal names the bound.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ckanext.bigquery_datastore.errors import Invalid
+
+#: Characters of ``q``, ``full_text``, ``language`` and ``sort`` each, where the site says nothing.
+CHARACTERS = 10_000
+
+#: Of ``fields``: BigQuery's most columns by the longest name of one
+#: (https://cloud.google.com/bigquery/quotas#all_tables).
+FIELDS_CHARACTERS = 10_000 * 300
+
+#: Terms of ``sort``, words of ``q``: each is a piece of SQL.
+MOST_TERMS = 100
+MOST_WORDS = 200
+
+#: Lists and objects within one another, in ``filters``. Core takes ten groups, of two levels each.
+DEEPEST = 30
+
+#: Values in ``filters``, and the characters of all of them: a request to BigQuery has 10 MB.
+MOST_VALUES = 100_000
+VALUES_CHARACTERS = 4_000_000
+
+#: The largest INT64: what LIMIT and OFFSET can be.
+LARGEST = 2**63 - 1
+
+
+def check(params: Mapping[str, Any], characters: int = CHARACTERS) -> None:
+    """That the parameters of a search are no larger than they may be.
+
+    :raises Invalid: one is; it is named, and so is the bound
+    """
+    for key in ("q", "full_text", "language", "sort"):
+        _check_texts(key, params.get(key), characters)
+    _check_texts("fields", params.get("fields"), FIELDS_CHARACTERS)
+    _check_filters(params.get("filters"))
+
+
+def no_more(key: str, found: int, most: int, what: str) -> None:
+    """:raises Invalid: there are more than ``most``"""
+    if found > most:
+        raise Invalid({key: [f"more than {most:,} {what}"]})
+
+
+def _check_texts(key: str, value: Any, most: int) -> None:
+    if isinstance(value, Mapping):
+        value = [*value, *value.values()]
+    texts = value if isinstance(value, (list, tuple)) else [value]
+    no_more(key, sum(len(text) for text in texts if isinstance(text, str)), most, "characters")
+
+
+def _check_filters(filters: Any) -> None:
+    """Level by level: a nest of lists may be deeper than Python's stack."""
+    level = [filters]
+    values = characters = depth = 0
+    while level:
+        values += sum(not isinstance(item, (Mapping, list, tuple)) for item in level)
+        characters += sum(len(item) for item in level if isinstance(item, str))
+        no_more("filters", values, MOST_VALUES, "values")
+        no_more("filters", characters, VALUES_CHARACTERS, "characters")
+        no_more("filters", depth, DEEPEST, "levels of lists and objects")
+        level = [inner for item in level for inner in _inside(item)]
+        depth += 1
+
+
+def _inside(item: Any) -> list[Any]:
+    if isinstance(item, Mapping):
+        return [*item, *item.values()]
+    return list(item) if isinstance(item, (list, tuple)) else []
