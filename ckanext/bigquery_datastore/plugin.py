@@ -15,7 +15,7 @@ from ckanext.datastore.backend import DatastoreBackend
 from ckanext.datastore.interfaces import IDatastoreBackend
 from ckanext.tabledesigner.interfaces import ColumnConstraint, IColumnConstraints
 
-from ckanext.bigquery_datastore import config
+from ckanext.bigquery_datastore import config, withdrawal
 from ckanext.bigquery_datastore.backend import BigQueryBackend
 from ckanext.bigquery_datastore.backend.designer import form
 from ckanext.bigquery_datastore.errors import ConfigError
@@ -57,6 +57,7 @@ class BigQueryDatastorePlugin(p.SingletonPlugin, DefaultTranslation):
             config.validate()
         except ConfigError as err:
             raise CkanConfigurationException(str(err)) from err
+        withdrawal.watch()
 
     # IColumnConstraints
 
