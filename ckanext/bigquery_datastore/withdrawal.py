@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ckan import model
-from sqlalchemy import event, or_, select
+from sqlalchemy import event, inspect, or_, select
 from sqlalchemy.orm import ORMExecuteState, Session
 
 from ckanext.bigquery_datastore import config, purging
@@ -63,7 +63,7 @@ def _note_rows(state: ORMExecuteState) -> None:
     if not (state.is_update or state.is_delete) or not config.is_active():
         return
     statement: Any = state.statement
-    if statement.table in (model.Package.__table__, model.Resource.__table__):
+    if statement.table in [inspect(kind).local_table for kind in (model.Package, model.Resource)]:
         _note(state.session, statement.whereclause)
 
 
