@@ -112,9 +112,11 @@ class Mirror:
         from ckanext.bigquery_datastore import clients
         from ckanext.bigquery_datastore.backend.search import run
         from ckanext.bigquery_datastore.backend.search.select import build
-        from ckanext.bigquery_datastore.backend.table.lookup import get_table, resolve
+        from ckanext.bigquery_datastore.backend.table.lookup import get_table
 
-        table = get_table(clients.bigquery_ro(), resolve(name) or "")
+        table = get_table(clients.bigquery_ro(), name)
+        if table is not None and table.alias_of:
+            table = get_table(clients.bigquery_ro(), table.alias_of)
         id, state = (table.id, table.etag) if table else (name, None)
         if id in self.copied and self.copied[id] == state:
             return  # a session of the test may be reading it

@@ -12,7 +12,7 @@ from ckan import model
 from ckan.plugins import toolkit as tk
 
 from ckanext.bigquery_datastore import clients, config, downloads, jobs, load, purging
-from ckanext.bigquery_datastore.backend import BigQueryBackend
+from ckanext.bigquery_datastore.backend import BigQueryBackend, door
 from ckanext.bigquery_datastore.backend.table.types import Type, of_name
 from ckanext.bigquery_datastore.dump import sweep as sweeping
 from ckanext.bigquery_datastore.dump.formats import FORMATS
@@ -167,8 +167,8 @@ def _type_of(pair: str) -> tuple[str, Type]:
 
 
 def _resource(id: str) -> model.Resource:
-    found = model.Resource.get(id)
-    if found is None:
+    found = door.resource(id)
+    if found is None or not door.is_live(id):
         raise click.ClickException(f"There is no resource {id}.")
     return found
 

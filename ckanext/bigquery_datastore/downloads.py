@@ -18,10 +18,10 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from ckan import model
 from ckan.plugins import toolkit as tk
 
 from ckanext.bigquery_datastore import backend, clients, compat, config
+from ckanext.bigquery_datastore.backend import door
 from ckanext.bigquery_datastore.backend.search.select import build
 from ckanext.bigquery_datastore.backend.sql import results
 from ckanext.bigquery_datastore.backend.sql.select import select_of
@@ -98,7 +98,7 @@ def prepare(resource_id: str, params: Mapping[str, Any]) -> DumpPlan | None:
 
 
 def _table(resource_id: str) -> lookup.Table | None:
-    return lookup.get_table(clients.bigquery_ro(), resource_id, clients.CALL_SECONDS)
+    return door.find_table(clients.bigquery_ro(), resource_id)
 
 
 def _table_and_files(resource_id: str, format_: Format) -> lookup.Table | None:
@@ -193,7 +193,7 @@ def _fits_page(limit: int | None) -> bool:
 
 
 def _basename(resource_id: str) -> str:
-    resource = model.Resource.get(resource_id)
+    resource = door.resource(resource_id)
     dataset = resource.package.name if resource else ""
     name = (resource.name if resource else "") or resource_id
     return plans.basename(config.filename_template(), dataset, name, resource_id)

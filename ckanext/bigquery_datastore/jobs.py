@@ -24,6 +24,7 @@ from ckan.plugins import toolkit as tk
 from redis.exceptions import RedisError
 
 from ckanext.bigquery_datastore import clients, config, downloads
+from ckanext.bigquery_datastore.backend import door
 from ckanext.bigquery_datastore.backend.table import lookup
 from ckanext.bigquery_datastore.dump.formats import FORMATS
 from ckanext.bigquery_datastore.errors import BigQueryDatastoreError, ConfigError
@@ -116,7 +117,7 @@ def finished(
 
 def _unrest(resource_id: str) -> float:
     """For how many seconds the table has still to be left alone."""
-    table = lookup.get_table(clients.bigquery_ro(), resource_id)
+    table = door.find_table(clients.bigquery_ro(), resource_id)
     if table is None or table.modified is None:
         return 0
     age = (dt.datetime.now(dt.timezone.utc) - table.modified).total_seconds()

@@ -15,7 +15,7 @@ from ckanext.datastore.backend import DatastoreBackend
 from ckanext.datastore.interfaces import IDatastoreBackend
 from ckanext.tabledesigner.interfaces import ColumnConstraint, IColumnConstraints
 
-from ckanext.bigquery_datastore import config, jobs
+from ckanext.bigquery_datastore import config, jobs, withdrawal
 from ckanext.bigquery_datastore.backend import BigQueryBackend
 from ckanext.bigquery_datastore.backend.designer import form
 from ckanext.bigquery_datastore.errors import ConfigError
@@ -58,6 +58,7 @@ class BigQueryDatastorePlugin(p.SingletonPlugin, DefaultTranslation):
             jobs.wanted_formats()
         except ConfigError as err:
             raise CkanConfigurationException(str(err)) from err
+        withdrawal.watch()
 
     # IColumnConstraints
 

@@ -10,9 +10,8 @@ import logging
 import time
 from collections.abc import Iterable
 
-from ckan import model
-
 from ckanext.bigquery_datastore import clients, config
+from ckanext.bigquery_datastore.backend import door
 from ckanext.bigquery_datastore.dump import sweep
 from ckanext.bigquery_datastore.dump.state import FILES
 from ckanext.bigquery_datastore.dump.storage import Store, StoredObject
@@ -55,25 +54,12 @@ def purge_orphans(tables: Iterable[str]) -> int:
     )
 
 
-def is_private(dataset_id: str) -> bool:
-    found = model.Package.get(dataset_id)
-    return found is not None and bool(found.private)
-
-
-def resources_of(dataset_ids: Iterable[str]) -> list[str]:
-    """The ids of the datasets' resources, deleted ones too."""
-    rows = model.Session.query(model.Resource.id).filter(
-        model.Resource.package_id.in_(list(dataset_ids))
-    )
-    return [row.id for row in rows]
-
-
 def _may_stay(name: str, found: StoredObject, tables: set[str]) -> bool:
     if name.startswith(QUERY):
         # Nobody asks for a result again once its tables have changed: none is kept for long.
         age = time.time() - found.created.timestamp()
         return age < sweep.ATTEMPT_LIFETIME.total_seconds()
-    resource = model.Resource.get(name)
+    resource = door.resource(name)
     if resource is None or resource.state != "active" or name not in tables:
         return False
     dataset = resource.package

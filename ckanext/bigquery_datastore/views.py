@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
-from ckan import model
 from ckan.lib.navl.dictization_functions import validate
 from ckan.plugins import toolkit as tk
-from ckan.types import Context, Schema
+from ckan.types import Schema
 from ckanext.datastore.blueprint import dump as core_dump
 from flask import Blueprint, Response
 from flask.blueprints import BlueprintSetupState
+from werkzeug.exceptions import NotFound
 
 from ckanext.bigquery_datastore import answers, config, downloads
-from ckanext.bigquery_datastore.backend.table.lookup import resolve
+from ckanext.bigquery_datastore.backend import door
 from ckanext.bigquery_datastore.dump.plan import DumpPlan
 from ckanext.bigquery_datastore.errors import BadRequest, BigQueryDatastoreError
 from ckanext.bigquery_datastore.logic.schema import dump_schema, dump_sql_schema
@@ -31,12 +32,20 @@ STATUS_WAIT_SECONDS = 1
 bigquery_datastore = Blueprint("bigquery_datastore", __name__)
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What a request asks for, by someone who may read these resources."""
+
+    plan: DumpPlan
+    resource_ids: tuple[str, ...]
+
+
 @bigquery_datastore.route("/datastore/dump/<resource_id>")
 def download(resource_id: str) -> Response | str:
     """A table as one file; see the README for parameters and answers."""
     if not config.is_active():
         return core_dump(resource_id)
-    return _download(partial(_plan, resource_id))
+    return _download(partial(_asked, resource_id))
 
 
 @bigquery_datastore.route("/datastore/dump/<resource_id>/status")
@@ -44,29 +53,30 @@ def status(resource_id: str) -> Response:
     """How far the export of the same URL without ``/status`` is, as JSON."""
     if not config.is_active():
         tk.abort(404)
-    return _status(partial(_plan, resource_id))
+    return _status(partial(_asked, resource_id))
 
 
 @bigquery_datastore.route("/datastore/dump_sql")
 def download_sql() -> Response | str:
     """The result of a query as one file, where the site offers that."""
-    return _download(_sql_plan)
+    return _download(_sql_asked)
 
 
 @bigquery_datastore.route("/datastore/dump_sql/status")
 def status_sql() -> Response:
     """How far the export of the same URL without ``/status`` is, as JSON."""
-    return _status(_sql_plan)
+    return _status(_sql_asked)
 
 
-def _download(make_plan: Callable[[], DumpPlan]) -> Response | str:
+def _download(ask: Callable[[], Asked]) -> Response | str:
     try:
-        plan = make_plan()
+        asked = ask()
+        plan = asked.plan
         if answers.is_unchanged(plan):
             return answers.unchanged(plan)
         if plan.is_page:
             return answers.page(plan, downloads.page(plan))
-        state = downloads.engine().advance(plan, time.monotonic() + answers.patience())
+        state = _advanced(asked, answers.patience())
         if isinstance(state, downloads.Ready):
             return answers.ready(plan, state)
         return answers.running(plan, state)
@@ -74,35 +84,55 @@ def _download(make_plan: Callable[[], DumpPlan]) -> Response | str:
         return answers.failed(err)
 
 
-def _status(make_plan: Callable[[], DumpPlan]) -> Response:
+def _status(ask: Callable[[], Asked]) -> Response:
     try:
-        plan = make_plan()
-        state = downloads.engine().advance(plan, time.monotonic() + STATUS_WAIT_SECONDS)
+        asked = ask()
+        state = _advanced(asked, STATUS_WAIT_SECONDS)
     except BigQueryDatastoreError as err:
         return answers.failed_status(err)
-    return answers.status(plan, state)
+    return answers.status(asked.plan, state)
 
 
-def _plan(resource_id: str) -> DumpPlan:
-    """What this request asks for, by someone who may."""
+def _advanced(asked: Asked, seconds: float) -> downloads.Ready | downloads.Running:
+    """How far the file is after a wait, in which its data may have been withdrawn.
+
+    What is withdrawn after this look is deleted by that (see ``withdrawal``), file and links.
+    """
+    door.forget_what_was_read()
+    state = downloads.engine().advance(asked.plan, time.monotonic() + seconds)
+    try:
+        door.check_readable(list(asked.resource_ids))
+    except (tk.NotAuthorized, tk.ObjectNotFound):
+        _not_found()
+    return state
+
+
+def _asked(resource_id: str) -> Asked:
+    """A table's file; nothing of the table is looked at for who may not read it."""
     params = _validated(dump_schema())
-    plan = downloads.prepare(_readable(resource_id), params)
-    return plan or tk.abort(404, tk._("DataStore resource not found"))
+    try:
+        id = door.find_readable(resource_id)
+    except tk.ObjectNotFound:
+        _not_found()
+    return Asked(downloads.prepare(id, params) or _not_found(), (id,))
 
 
-def _sql_plan() -> DumpPlan:
+def _sql_asked() -> Asked:
     """The same for a query; whoever may not read one of its tables is told of none of them."""
     if not config.is_active() or not config.dump_sql_enabled():
         tk.abort(404)
     params = _validated(dump_sql_schema())
 
+    readable: list[str] = []
+
     def check_access(resource_ids: list[str]) -> None:
-        tk.check_access("datastore_search_sql", Context(table_names=resource_ids), {})
+        door.check_readable(resource_ids)
+        readable.extend(resource_ids)
 
     try:
-        return downloads.prepare_sql(params["sql"], params, check_access)
+        return Asked(downloads.prepare_sql(params["sql"], params, check_access), tuple(readable))
     except (tk.NotAuthorized, tk.ObjectNotFound):
-        return tk.abort(404, tk._("DataStore resource not found"))
+        _not_found()
 
 
 def _validated(schema: Schema) -> dict[str, Any]:
@@ -116,16 +146,9 @@ def _validated(schema: Schema) -> dict[str, Any]:
     return params
 
 
-def _readable(resource_id: str) -> str:
-    """The resource's real id; 404 for who may not read it, before any of its data is looked at."""
-    if model.Resource.get(resource_id) is None:
-        # Not by the backend's own method: its errors are those of CKAN's actions.
-        resource_id = resolve(resource_id) or tk.abort(404, tk._("DataStore resource not found"))
-    try:
-        tk.check_access("datastore_search", {}, {"resource_id": resource_id})
-    except (tk.NotAuthorized, tk.ObjectNotFound):
-        tk.abort(404, tk._("DataStore resource not found"))
-    return resource_id
+def _not_found() -> NoReturn:
+    """Not there, or not for this visitor: one answer, so that it does not tell which."""
+    raise NotFound(tk._("DataStore resource not found"))
 
 
 @bigquery_datastore.record

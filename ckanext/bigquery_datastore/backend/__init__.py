@@ -14,14 +14,14 @@ from ckan.types import Context
 from ckanext.datastore.backend import DatastoreBackend
 
 from ckanext.bigquery_datastore import clients
-from ckanext.bigquery_datastore.backend import create, query
+from ckanext.bigquery_datastore.backend import create, door, query
 from ckanext.bigquery_datastore.backend.designer import checks
 from ckanext.bigquery_datastore.backend.search import answer, results, run
 from ckanext.bigquery_datastore.backend.search.select import Select
 from ckanext.bigquery_datastore.backend.sql import check
 from ckanext.bigquery_datastore.backend.sql import results as sql_results
 from ckanext.bigquery_datastore.backend.table import definition
-from ckanext.bigquery_datastore.backend.table.lookup import ID, Table, get_table
+from ckanext.bigquery_datastore.backend.table.lookup import ID, Table
 from ckanext.bigquery_datastore.backend.write import lock, statements
 from ckanext.bigquery_datastore.errors import BadRequest, Invalid, OutsideError
 
@@ -70,21 +70,30 @@ class BigQueryBackend(DatastoreBackend):
         data_dict: dict[str, Any],
         plugin_data: dict[int, dict[str, Any]] | None = None,
     ) -> Any:
-        with told_to_ckan(), lock.writing(data_dict["resource_id"]):
+        with told_to_ckan(), lock.writing(_live(data_dict["resource_id"])):
             return create.create(data_dict, plugin_data or {})
 
     def upsert(self, context: Context, data_dict: dict[str, Any]) -> Any:
-        with told_to_ckan(), lock.writing(data_dict["resource_id"]):
+        with told_to_ckan(), lock.writing(_live(data_dict["resource_id"])):
             return _upsert(data_dict)
 
     def delete(self, context: Context, data_dict: dict[str, Any]) -> Any:
-        with told_to_ckan(), lock.writing(data_dict["resource_id"]):
-            table = _table(clients.bigquery_rw(), data_dict["resource_id"])
+        """Rows, or the whole table: core drops that of a resource which is deleted already."""
+        id = data_dict["resource_id"]
+        if door.resource(id) is None:
+            raise _not_found(id)
+        with told_to_ckan(), lock.writing(id):
+            table = _own_table(clients.bigquery_rw(), id)
             if data_dict.get("filters") is None:
                 definition.drop(clients.bigquery_rw(), table)
             else:
                 _delete_rows(context, table, data_dict)
             return data_dict
+
+    def drop_orphan(self, id: str) -> None:
+        """Drop a table that belongs to no resource; the caller knows who may wish that."""
+        with told_to_ckan(), lock.writing(id):
+            definition.drop(clients.bigquery_rw(), _own_table(clients.bigquery_rw(), id))
 
     def create_function(self, name: str, definition: str, **kwargs: Any) -> None:
         """Let Table Designer's pass, which need not be kept (see ``trigger``), and no other."""
@@ -103,10 +112,13 @@ class BigQueryBackend(DatastoreBackend):
 
     def search(self, context: Context, data_dict: dict[str, Any]) -> Any:
         with told_to_ckan():
-            if data_dict["resource_id"] == TABLE_METADATA:
+            id = data_dict["resource_id"]
+            if id == TABLE_METADATA:
                 return answer.table_metadata(data_dict)
             client = clients.bigquery_ro()
-            table = _table(client, data_dict["resource_id"])
+            # What the operator names in this option of core's is everybody's, without a resource.
+            is_public = id in (tk.config.get("ckan.datastore.public_table_search") or ())
+            table = _own_table(client, id) if is_public else _table(client, id)
             seconds = context.get("query_timeout", query.READ_SECONDS * 1000) / 1000
             select = run.plan(context, table, data_dict, "datastore_search")
             return answer.answer(context, client, select, data_dict, seconds)
@@ -127,14 +139,26 @@ class BigQueryBackend(DatastoreBackend):
     # --- looking up
 
     def resource_exists(self, id: str) -> bool:
+        """Whether the resource of this id, deleted or not, has a table."""
         with told_to_ckan():
-            table = get_table(clients.bigquery_ro(), id)
-        return table is not None and table.alias_of is None
+            return (
+                door.resource(id) is not None
+                and door.own_table(clients.bigquery_ro(), id) is not None
+            )
+
+    def is_orphan(self, id: str) -> bool:
+        """Whether a table belongs to no resource, or to a deleted one."""
+        with told_to_ckan():
+            return not door.is_live(id) and door.own_table(clients.bigquery_ro(), id) is not None
 
     def resource_id_from_alias(self, alias: str) -> tuple[bool, str | None]:
+        """The resource that a name stands for, an id for itself: what core authorises then.
+
+        Whether it has a table is seen afterwards, when who asks may know.
+        """
         with told_to_ckan():
-            table = get_table(clients.bigquery_ro(), alias)
-        return table is not None, table.alias_of if table else None
+            id = door.find_resource(alias)
+        return id is not None, id
 
     def resource_fields(
         self, id: str, include_meta: bool = True, include_fields_schema: bool = True
@@ -153,7 +177,7 @@ class BigQueryBackend(DatastoreBackend):
 
     def resource_plugin_data(self, id: str) -> dict[str, Any]:
         with told_to_ckan():
-            table = get_table(clients.bigquery_ro(), id)
+            table = door.find_table(clients.bigquery_ro(), id)
         if table is None:
             return {}
         return {
@@ -179,17 +203,32 @@ def check_sql(text: str, check_access: Callable[[list[str]], object]) -> check.C
     client = clients.bigquery_ro()
 
     def resolve(name: str) -> Table | None:
-        table = get_table(client, name)
-        return get_table(client, table.alias_of) if table and table.alias_of else table
+        id = door.find_resource(name)
+        return door.own_table(client, id) if id is not None else None
 
     return check.parse_select(text, resolve, check_access)
 
 
+def _live(id: str) -> str:
+    """The id, of a resource that is there."""
+    if not door.is_live(id):
+        raise _not_found(id)
+    return id
+
+
 def _table(client: Any, id: str) -> Table:
-    table = get_table(client, id)
+    return _own_table(client, _live(id))
+
+
+def _own_table(client: Any, id: str) -> Table:
+    table = door.own_table(client, id)
     if table is None:
-        raise tk.ObjectNotFound(f'DataStore table "{id}" was not found.')
+        raise _not_found(id)
     return table
+
+
+def _not_found(id: str) -> tk.ObjectNotFound:
+    return tk.ObjectNotFound(f'DataStore table "{id}" was not found.')
 
 
 # --- upsert and delete -------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from ckanext.bigquery_datastore import clients
+from ckanext.bigquery_datastore.backend import door
 from ckanext.bigquery_datastore.backend.designer import checks, rules
 from ckanext.bigquery_datastore.backend.search.select import get_list
 from ckanext.bigquery_datastore.backend.table import definition
@@ -40,6 +41,7 @@ def create(data_dict: dict[str, Any], plugin_data: Mapping[int, Mapping[str, Any
     _check_new_rows(client, before, kept, records, ids)
     aliases = get_list(data_dict.get("aliases"))
     if aliases is not None:
+        _check_names(aliases)
         definition.check_aliases(client, after, aliases)
         after = replace(after, aliases=tuple(aliases))
     _write_table(client, before, after, dropped, data_dict)
@@ -48,6 +50,15 @@ def create(data_dict: dict[str, Any], plugin_data: Mapping[int, Mapping[str, Any
             client, replace(after, aliases=before.aliases if before else ()), aliases
         )
     return data_dict
+
+
+def _check_names(aliases: list[str]) -> None:
+    """That nobody takes an alias for a resource, nor for what cannot be a table's name."""
+    for alias in aliases:
+        if not door.may_be_alias(alias):
+            raise Invalid({"alias": [f'"{alias}" is not a valid alias name']})
+        if door.resource(alias) is not None:
+            raise Invalid({"alias": [f'"{alias}" already exists']})
 
 
 def _with_keys(table: Table, data_dict: Mapping[str, Any]) -> Table:

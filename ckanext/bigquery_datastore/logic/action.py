@@ -1,76 +1,47 @@
-"""CKAN's own actions, after which exports have to go, or may be made before anybody asks."""
+"""CKAN's actions on a table: no name that cannot be one; exports go, or are made anew."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from ckan import authz, model
+from ckan import authz
 from ckan.plugins import toolkit as tk
 from ckan.types import Action, Context, DataDict
 
 from ckanext.bigquery_datastore import config, jobs, purging
 from ckanext.bigquery_datastore.backend import BigQueryBackend
+from ckanext.bigquery_datastore.backend.table.lookup import is_name
 
 
+@tk.side_effect_free
 @tk.chained_action
-def package_update(original: Action, context: Context, data_dict: DataDict) -> Any:
-    """A dataset that is made private, by whichever action, leaves no export behind."""
-    dataset = model.Package.get(data_dict.get("id") or data_dict.get("name"))
-    was_public = dataset is not None and not dataset.private
-    result = original(context, data_dict)
-    if config.is_active() and dataset is not None and was_public and dataset.private:
-        purging.purge(purging.resources_of([dataset.id]))
-    return result
+def datastore_search(original: Action, context: Context, data_dict: DataDict) -> Any:
+    _check_names(data_dict)
+    return original(context, data_dict)
 
 
-@tk.chained_action
-def bulk_update_private(original: Action, context: Context, data_dict: DataDict) -> Any:
-    """CKAN 2.11 does this without package_update."""
-    result = original(context, data_dict)
-    if config.is_active():
-        datasets = [name for name in data_dict.get("datasets", ()) if purging.is_private(name)]
-        purging.purge(purging.resources_of(datasets))
-    return result
-
-
-@tk.chained_action
-def package_delete(original: Action, context: Context, data_dict: DataDict) -> Any:
-    dataset = model.Package.get(data_dict.get("id"))
-    result = original(context, data_dict)
-    if config.is_active() and dataset is not None:
-        purging.purge(purging.resources_of([dataset.id]))
-    return result
-
-
-@tk.chained_action
-def resource_delete(original: Action, context: Context, data_dict: DataDict) -> Any:
-    """Core drops the table only where the resource says that it has one."""
-    result = original(context, data_dict)
-    if config.is_active() and data_dict.get("id"):
-        purging.purge([data_dict["id"]])
-    return result
+datastore_info = datastore_search
 
 
 @tk.chained_action
 def datastore_create(original: Action, context: Context, data_dict: DataDict) -> Any:
+    """Rows that are written are exported before anybody asks, where the site wants that."""
+    _check_names(data_dict)
     has_rows = bool(data_dict.get("records"))
     result = original(context, data_dict)
-    if config.is_active() and has_rows:
+    # Core answers nothing where it leaves the file to a loader.
+    if config.is_active() and has_rows and result and not result.get("dry_run"):
         jobs.prepare_soon(result["resource_id"])
     return result
 
 
-@tk.chained_action
-def datastore_upsert(original: Action, context: Context, data_dict: DataDict) -> Any:
-    has_rows = bool(data_dict.get("records")) and not tk.asbool(data_dict.get("dry_run"))
-    result = original(context, data_dict)
-    if config.is_active() and has_rows:
-        jobs.prepare_soon(result["resource_id"])
-    return result
+datastore_upsert = datastore_create
 
 
 @tk.chained_action
 def datastore_delete(original: Action, context: Context, data_dict: DataDict) -> Any:
+    """What is deleted, a table or some of its rows, leaves no export behind."""
+    _check_names(data_dict)
     id, is_whole = data_dict.get("resource_id"), data_dict.get("filters") is None
     try:
         result = original(context, data_dict)
@@ -79,17 +50,25 @@ def datastore_delete(original: Action, context: Context, data_dict: DataDict) ->
         # drop a table whose resource is gone, on any backend.
         if not (config.is_active() and is_whole and _is_orphan_of_sysadmin(context, id)):
             raise
-        result = BigQueryBackend().delete(context, {"resource_id": id})
-    if config.is_active() and id:
-        if is_whole:
-            purging.purge([id])
-        else:
-            jobs.prepare_soon(id)
+        BigQueryBackend().drop_orphan(str(id))
+        result = {"resource_id": id}
+    if config.is_active():
+        purging.purge([result["resource_id"]])
+        if not is_whole:
+            jobs.prepare_soon(result["resource_id"])
     return result
+
+
+def _check_names(data_dict: DataDict) -> None:
+    """Before core asks its database, which breaks on some of what a request can hold."""
+    if not config.is_active():
+        return
+    for key in ("resource_id", "id"):
+        name = data_dict.get(key)
+        if isinstance(name, str) and name and not is_name(name):
+            raise tk.ObjectNotFound(f"There is no resource {name!r}.")
 
 
 def _is_orphan_of_sysadmin(context: Context, id: str | None) -> bool:
     """Whether a table belongs to no resource, so that nobody but a sysadmin may drop it."""
-    if not id or model.Resource.get(id) is not None or not BigQueryBackend().resource_exists(id):
-        return False
-    return authz.is_sysadmin(context.get("user"))
+    return bool(id and authz.is_sysadmin(context.get("user")) and BigQueryBackend().is_orphan(id))

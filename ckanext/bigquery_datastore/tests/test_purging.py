@@ -81,13 +81,12 @@ def test_exports_go_at_once_and_links_to_them_end_when(app, resource, way):
     assert visit(app, resource["id"]).status_code == 404
 
 
-def test_rows_that_are_deleted_are_a_new_revision_and_no_purge(app, resource):
-    published(app, resource)
-    before = exports(resource)
-    helpers.call_action(
-        "datastore_delete", resource_id=resource["id"], force=True, filters={"_id": 1}
-    )
-    assert exports(resource) == before
+def test_links_to_files_with_rows_that_are_deleted_end_and_the_next_file_is_without_them(
+    app, resource
+):
+    url = published(app, resource)
+    helpers.call_action("datastore_records_delete", id=resource["id"], force=True, filters={})
+    assert requests.get(url, timeout=20).status_code == 404
     assert requests.get(visit(app, resource["id"]).location, timeout=20).content == b"_id,name\r\n"
 
 

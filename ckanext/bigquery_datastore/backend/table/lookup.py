@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,6 +22,7 @@ from ckanext.bigquery_datastore.backend.table.model import (
     split_description,
     unpack,
 )
+from ckanext.bigquery_datastore.errors import BadRequest
 from ckanext.bigquery_datastore.recent import Recent
 
 __all__ = [
@@ -29,10 +32,17 @@ __all__ = [
     "Table",
     "from_api",
     "get_table",
+    "is_name",
     "quote_name",
     "reference",
-    "resolve",
 ]
+
+log = logging.getLogger(__name__)
+
+# Letters, marks, numbers, connectors, dashes and spaces, 1,024 bytes in all:
+# https://cloud.google.com/bigquery/docs/tables#table_naming
+_NAME_CATEGORIES = {"L", "M", "N", "Pc", "Pd", "Zs"}
+_NAME_BYTES = 1_024
 
 # Tables by the id of their resource, as this process heard of them a moment ago.
 TABLES: Recent[Table] = Recent()
@@ -71,7 +81,7 @@ def from_api(api: bigquery.Table) -> Table:
         num_bytes=int(api.num_bytes or 0),
         streaming_buffer=api.streaming_buffer is not None,
         aliases=tuple(data.get("aliases") or ()),
-        alias_of=data.get("alias_of") or (api.labels or {}).get(ALIAS_LABEL),
+        alias_of=_alias_of(api, data),
         primary_key=tuple(data.get("primary_key") or ()),
         has_own_key=_has_own_key(api),
         indexes=tuple(tuple(index) for index in data.get("indexes") or ()),
@@ -82,13 +92,36 @@ def from_api(api: bigquery.Table) -> Table:
     )
 
 
+def _alias_of(api: bigquery.Table, data: Mapping[str, Any]) -> str | None:
+    """The resource that a view stands for; a table is nobody's alias, whatever it says."""
+    if api.table_type != "VIEW":
+        return None
+    return data.get("alias_of") or (api.labels or {}).get(ALIAS_LABEL)
+
+
 def _has_own_key(api: bigquery.Table) -> bool:
     constraints = api.table_constraints
     return constraints is not None and constraints.primary_key is not None
 
 
+def is_name(text: str) -> bool:
+    """Whether a table of BigQuery may have this name.
+
+    No such name holds a character that means something in a URL, but for spaces and letters beyond
+    ASCII, which ``requests`` quotes: the client library puts names into paths as they are.
+    """
+    categories = map(unicodedata.category, text)
+    is_allowed = all(c in _NAME_CATEGORIES or c[0] in _NAME_CATEGORIES for c in categories)
+    return bool(text) and is_allowed and len(text.encode()) <= _NAME_BYTES
+
+
 def reference(id: str) -> bigquery.TableReference:
-    """Where the table of this name is, or would be."""
+    """Where the table of this name is, or would be. Every request for a table is made of this.
+
+    :raises BadRequest: it is no name of a table
+    """
+    if not is_name(id):
+        raise BadRequest(f"{id!r} cannot be the name of a table in BigQuery.")
     return bigquery.DatasetReference(config.project(), config.dataset()).table(id)
 
 
@@ -99,18 +132,15 @@ def get_table(
 
     :raises OutsideError: Google refuses or does not answer within ``timeout`` seconds
     """
-    if not id or len(id.encode()) > 1_024 or "/" in id:
+    if not is_name(id):
         return None
+    asked = reference(id)
     with clients.told(f"reading the table {id}", gexc.NotFound, gexc.BadRequest):
         try:
-            return from_api(client.get_table(reference(id), **clients.budget(timeout)))
+            api = client.get_table(asked, **clients.budget(timeout))
         except (gexc.NotFound, gexc.BadRequest):
             return None  # a name that BigQuery does not even allow is a name of nothing
-
-
-def resolve(id_or_alias: str, client: bigquery.Client | None = None) -> str | None:
-    """The resource's id behind a name: its own, or that of the table an alias stands for."""
-    table = get_table(client or clients.bigquery_ro(), id_or_alias)
-    if table is None:
+    if api.reference != asked:
+        log.error("Asked for the table %s, Google told of %s: it is not used.", asked, api)
         return None
-    return table.alias_of or table.id
+    return from_api(api)

@@ -42,7 +42,8 @@ ALIAS_LABEL = "ckan_alias_of"
 COLUMN_LIMIT = 1_024
 TABLE_LIMIT = 16_384
 
-_MARK = re.compile(r"(?:\A|\n\n)CKAN (\{.*\})\s*\Z", re.DOTALL)
+# CKAN's line is the last one, and one line: a label may well begin like it.
+_MARK = re.compile(r"(?:\A|\n\n)CKAN (\{[^\n]*\})\s*\Z")
 _FORBIDDEN = re.compile(r"[!\"$()*,./;?@\[\\\]^`{}~\x00-\x1f]")
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 from google.cloud import bigquery
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
 
 from ckanext.bigquery_datastore.backend.table import types
 from ckanext.bigquery_datastore.backend.table.lookup import from_api
@@ -88,6 +90,22 @@ def test_a_plain_column_has_no_description() -> None:
     ],
 )
 def test_the_data_dictionary_comes_back_as_it_was(info: dict[str, object]) -> None:
+    table = Table("p", "d", "t", (column("a (b)", "_int4", stored="a _b_", info=info),))
+    assert through_bigquery(table).columns == table.columns
+
+
+TEXTS = st.lists(
+    st.sampled_from(["CKAN {", '{"label":1}', "}", "\n\n", "\n", " ", "é", "a", '"', "…"])
+    | st.text(max_size=5),
+    max_size=8,
+).map("".join)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.dictionaries(st.sampled_from(["label", "notes", "type_override"]), TEXTS))
+@example({"label": "CKAN {"})
+@example({"label": 'CKAN {"label":1}', "notes": 'CKAN {"type":"int4"}'})
+def test_no_text_of_the_data_dictionary_is_taken_for_the_line_of_ckan(info: dict[str, str]) -> None:
     table = Table("p", "d", "t", (column("a (b)", "_int4", stored="a _b_", info=info),))
     assert through_bigquery(table).columns == table.columns
 
