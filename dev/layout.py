@@ -108,7 +108,7 @@ class Version:
     def tests(self) -> Place:
         suffix = "_".join(filter(None, [self.tag, LANE]))
         name = f"ckan_test_{suffix}"
-        bucket = f"test-exports-{suffix}".replace("_", "-")
+        bucket = f"my-bucket-exports-{suffix}".replace("_", "-")
         return Place(name, name, self.site.redis + 1, f"test_{suffix}", bucket)
 
     @property

@@ -25,7 +25,7 @@ from google.api_core.retry import Retry
 from google.auth import credentials as gcredentials
 from google.auth import exceptions as auth_exc
 from google.cloud import bigquery, storage
-from google.cloud.storage.exceptions import InvalidResponse
+from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
 from google.oauth2 import service_account
 from requests.adapters import HTTPAdapter
 
@@ -118,9 +118,10 @@ def told(doing: str, *answers: type[gexc.GoogleAPICallError]) -> Iterator[None]:
         gexc.RetryError,
         gexc.ServerError,
         gexc.TooManyRequests,
-        requests.ConnectionError,
-        requests.Timeout,
-        requests.exceptions.ChunkedEncodingError,
+        # Connections that break, and answers that are cut: what is not JSON, too.
+        requests.RequestException,
+        InvalidResponse,
+        DataCorruption,
         TimeoutError,
         futures.TimeoutError,
     ) as err:

@@ -109,7 +109,9 @@ def finished(
     :raises BigQueryDatastoreError: the export failed
     """
     while True:
-        state = downloads.engine().advance(plan, time.monotonic() + _LOOK_SECONDS)
+        state = downloads.engine().advance(
+            plan, time.monotonic() + _LOOK_SECONDS, at_least=_ASSEMBLY_SECONDS
+        )
         if isinstance(state, downloads.Ready):
             return state
         told(state)

@@ -60,7 +60,7 @@ MAX_TURNS = 10
 
 # What joining and tidying may well take. A request that has waited for the job, and has less than
 # this left, leaves it to the next one; one that came with little patience does it all the same.
-_ASSEMBLY_SECONDS = 6
+ASSEMBLY_SECONDS = 6
 
 # For the tidying of one that came with little patience. What is not deleted is left to a sweep.
 _TIDY_SECONDS = 2
@@ -83,14 +83,21 @@ class Engine:
     url_lifetime: dt.timedelta
     recent: Recent[Ready]
 
-    def advance(self, plan: DumpPlan, until: float) -> Ready | Running:
+    def advance(
+        self, plan: DumpPlan, until: float, at_least: float = ASSEMBLY_SECONDS
+    ) -> Ready | Running:
         """Take the export as far as it goes until ``until`` (of ``time.monotonic``).
+
+        :param at_least: seconds that Cloud Storage has in all, however soon ``until`` is
 
         :raises BigQueryDatastoreError: the export failed; nothing is left half-written
         """
-        if plan.mark:
-            return self._marked(plan, until)
-        is_patient = time.monotonic() + 2 * _ASSEMBLY_SECONDS < until
+        storage_until = max(until, time.monotonic() + at_least)
+        within = replace(self, ro=self.ro.within(storage_until), rw=self.rw.within(storage_until))
+        return within._marked(plan, until) if plan.mark else within._advance(plan, until)
+
+    def _advance(self, plan: DumpPlan, until: float) -> Ready | Running:
+        is_patient = time.monotonic() + 2 * ASSEMBLY_SECONDS < until
         for turn in range(MAX_TURNS):
             time.sleep(0.1 * turn)
             if ready := self.look_up(plan):
@@ -104,7 +111,7 @@ class Engine:
             if job.failure:
                 self._try_again(plan, attempt, job)
                 continue
-            if is_patient and until - time.monotonic() < _ASSEMBLY_SECONDS:
+            if is_patient and until - time.monotonic() < ASSEMBLY_SECONDS:
                 return Running("assemble", None, attempt.created)
             try:
                 ready = self._assemble(plan, attempt, job)
@@ -130,14 +137,17 @@ class Engine:
             return None
         if "parts" not in found.metadata:
             return Ready((found,), metadata=found.metadata)
-        objects = parts.in_order(self.ro.list(found.metadata["parts"]))
-        return Ready(objects, metadata=found.metadata)
+        if ready := parts.look_up(self.ro, found):
+            return ready
+        log.warning("%s has lost parts, and is exported anew", plan.target)
+        parts.discard(self.rw, found)
+        return None
 
     def _marked(self, plan: DumpPlan, until: float) -> Ready | Running:
         """The file behind its byte order mark: nobody pays for an export twice for three bytes."""
         if ready := self.look_up(plan):
             return ready
-        state = self.advance(plan.unmarked, until)
+        state = self._advance(plan.unmarked, until)
         if isinstance(state, Running):
             return state
         try:

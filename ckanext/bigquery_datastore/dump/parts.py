@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -13,16 +14,47 @@ from ckanext.bigquery_datastore.dump.storage import Gone, Headers, Store, Stored
 def publish(
     rw: Store, plan: DumpPlan, folder: str, sources: Sequence[StoredObject], headers: Headers
 ) -> Ready:
-    """Publish a file that cannot be one object: an empty one whose metadata tells of the parts.
+    """Publish a file that cannot be one object: a marker that holds the list of the parts.
+
+    The list is in its body, as metadata may have 8 KiB (https://cloud.google.com/storage/quotas).
 
     :raises Gone: another process has published first
     """
+    objects = tuple(source for source in sources if source.size) or tuple(sources[:1])
+    marked = replace(headers, metadata={**headers.metadata, "parts": folder})
     try:
-        marked = replace(headers, metadata={**headers.metadata, "parts": folder})
-        rw.create(plan.target, b"", marked)
+        rw.create(plan.target, json.dumps([_line(part) for part in objects]).encode(), marked)
     except Taken as err:
-        raise Gone(folder) from err
-    return Ready(in_order(sources), cached=False, metadata=marked.metadata)
+        raise Gone(plan.target) from err
+    return Ready(objects, cached=False, metadata=marked.metadata)
+
+
+def look_up(ro: Store, marker: StoredObject) -> Ready | None:
+    """The file whose marker was found; None where one of its parts is missing or another one."""
+    body = ro.read_range(marker, 0, marker.size - 1) if marker.size else b"[]"
+    there = {part.name: part for part in ro.list(marker.metadata["parts"])}
+    lines = json.loads(body)
+    objects = [there.get(line["name"]) for line in lines]
+    if not objects or any(
+        part is None or _line(part) != line for part, line in zip(objects, lines, strict=True)
+    ):
+        return None
+    return Ready(tuple(part for part in objects if part), metadata=marker.metadata)
+
+
+def discard(rw: Store, marker: StoredObject) -> None:
+    """Take away what is left of a file: its marker first, so that nobody is given the rest."""
+    rw.delete([marker])
+    rw.delete(rw.list(marker.metadata["parts"]))
+
+
+def _line(part: StoredObject) -> dict[str, str | int]:
+    return {
+        "name": part.name,
+        "generation": str(part.generation),
+        "size": part.size,
+        "crc32c": part.crc32c,
+    }
 
 
 def once(rw: Store, name: str, data: bytes) -> StoredObject:
@@ -34,17 +66,3 @@ def once(rw: Store, name: str, data: bytes) -> StoredObject:
         if found is None:
             raise Gone(name) from None
         return found
-
-
-_ROLES = ("head", "part-", "footer")
-
-
-def in_order(found: Sequence[StoredObject]) -> tuple[StoredObject, ...]:
-    """The objects that make a file, as they follow one another; others left out."""
-
-    def role(item: StoredObject) -> int:
-        name = item.name.rpartition("/")[2]
-        return next((i for i, start in enumerate(_ROLES) if name.startswith(start)), -1)
-
-    parts = [item for item in found if item.size and role(item) >= 0]
-    return tuple(sorted(parts, key=lambda item: (role(item), item.name)))

@@ -10,6 +10,7 @@ of listings (https://cloud.google.com/storage/docs/composite-objects, …/quotas
 
 from __future__ import annotations
 
+import base64
 import datetime as dt
 import math
 import os
@@ -17,15 +18,16 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from io import BytesIO
-from typing import IO, TypeVar
+from typing import IO, Any, TypeVar
 
+import google_crc32c
 from google.api_core import exceptions as gexc
 from google.cloud import storage
 
 from ckanext.bigquery_datastore import clients
-from ckanext.bigquery_datastore.errors import OutsideError, PermissionMissing
+from ckanext.bigquery_datastore.errors import NotReachable, OutsideError, PermissionMissing
 
 # https://cloud.google.com/storage/docs/composite-objects
 COMPOSE_LIMIT = 32
@@ -36,17 +38,28 @@ OBJECT_LIMIT = 5 * 2**40
 # For one write or compose: they take longer than a question.
 UPLOAD_SECONDS = 30.0
 
+# For a call that is made when the time is over: to learn what became of the one before it.
+_LAST_SECONDS = 1.0
+
+_READ_BYTES = 2**20
+
 _T = TypeVar("_T")
 _R = TypeVar("_R")
 _executors: dict[int, ThreadPoolExecutor] = {}
 
 
-class Taken(Exception):
+class Taken(NotReachable):
     """The name exists already, in another generation than expected."""
 
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name} was written by somebody else just now. Try again in a moment.")
 
-class Gone(Exception):
+
+class Gone(NotReachable):
     """An object that was listed a moment ago is not there any more."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name} is not there any more. Try again in a moment.")
 
 
 class ComposeRefused(OutsideError):
@@ -76,29 +89,37 @@ class Headers:
 
 @dataclass(frozen=True)
 class Store:
-    """One bucket, seen through one identity's client."""
+    """One bucket, seen through one identity's client.
+
+    No call lasts longer than ``until`` (of ``time.monotonic``), or a second where that is over.
+    """
 
     client: storage.Client
     bucket: str
+    until: float = math.inf
+
+    def within(self, until: float) -> Store:
+        """The same bucket for a work that has to end by then."""
+        return replace(self, until=min(self.until, until))
 
     def find(self, name: str) -> StoredObject | None:
         with self._told("looking for a file"):
-            blob = self._bucket().get_blob(name, **clients.budget())
+            blob = self._bucket().get_blob(name, **self._budget())
         return _stored(blob) if blob else None
 
     def list(self, prefix: str, most: int | None = None) -> list[StoredObject]:
         """Every object under the prefix, in the order of their names; the first ``most``."""
         with self._told("listing files"):
             blobs = self.client.list_blobs(
-                self.bucket, prefix=prefix, max_results=most, **clients.budget()
+                self.bucket, prefix=prefix, max_results=most, **self._budget()
             )
             return [_stored(blob) for blob in blobs]
 
     def read_range(self, source: StoredObject, first: int, last: int) -> bytes:
         """The bytes from ``first`` to ``last``, both included, of this very generation."""
         blob = self._bucket().blob(source.name, generation=source.generation)
-        with self._told("reading a part of a file"):
-            return blob.download_as_bytes(start=first, end=last, checksum=None, **clients.budget())
+        with self._told("reading a part of a file", gexc.NotFound, of=source.name):
+            return blob.download_as_bytes(start=first, end=last, checksum=None, **self._budget())
 
     def create(
         self, name: str, data: bytes | IO[bytes], headers: Headers, replacing: int = 0
@@ -106,21 +127,40 @@ class Store:
         """Write an object in one step, from bytes or from an open file.
 
         :param replacing: the generation that may be replaced; 0: the name must be free
+        An answer may be lost, or cut, when the object is there. So the object is asked for: what
+        has the bytes and the metadata that were sent is taken for what was written.
+
         :raises Taken: the name is in another generation than that
         """
-        blob = self._blob(name, headers)
+        sum_, size = checksum(data)
         try:
-            with self._told("writing a file"):
-                blob.upload_from_file(
-                    BytesIO(data) if isinstance(data, bytes) else data,
-                    # Of known size, it is one request; else a session is opened first.
-                    size=len(data) if isinstance(data, bytes) else None,
-                    content_type=headers.content_type,
-                    if_generation_match=replacing,
-                    **clients.budget(UPLOAD_SECONDS),
-                )
-        except gexc.PreconditionFailed as err:
+            return self._upload(name, data, headers, replacing)
+        except (gexc.PreconditionFailed, OutsideError) as err:
+            found = self.find(name)
+            if (
+                found is not None
+                and found.generation != replacing
+                and (found.crc32c, found.size) == (sum_, size)
+                and found.metadata == headers.metadata
+            ):
+                return found
+            if isinstance(err, OutsideError):
+                raise
             raise Taken(name) from err
+
+    def _upload(
+        self, name: str, data: bytes | IO[bytes], headers: Headers, replacing: int
+    ) -> StoredObject:
+        blob = self._blob(name, headers)
+        with self._told("writing a file", gexc.PreconditionFailed):
+            blob.upload_from_file(
+                BytesIO(data) if isinstance(data, bytes) else data,
+                # Of known size, it is one request; else a session is opened first.
+                size=len(data) if isinstance(data, bytes) else None,
+                content_type=headers.content_type,
+                if_generation_match=replacing,
+                **self._budget(UPLOAD_SECONDS),
+            )
         return _stored(blob)
 
     def compose(self, name: str, sources: Sequence[StoredObject], headers: Headers) -> StoredObject:
@@ -134,8 +174,8 @@ class Store:
         bucket = self._bucket()
         pinned = [bucket.blob(source.name, generation=source.generation) for source in sources]
         try:
-            with self._told("joining files"):
-                blob.compose(pinned, if_generation_match=0, **clients.budget(UPLOAD_SECONDS))
+            with self._told("joining files", gexc.NotFound, gexc.PreconditionFailed, of=name):
+                blob.compose(pinned, if_generation_match=0, **self._budget(UPLOAD_SECONDS))
         except gexc.PreconditionFailed as err:
             # By another process, or by our own call whose answer was lost.
             existing = self.find(name)
@@ -154,13 +194,20 @@ class Store:
         if time.monotonic() > until:
             return 0
         try:
-            with self._told("deleting a file"):
+            with self._told(
+                "deleting a file", gexc.NotFound, gexc.PreconditionFailed, of=found.name
+            ):
                 self._bucket().delete_blob(
-                    found.name, if_generation_match=found.generation, **clients.budget()
+                    found.name, if_generation_match=found.generation, **self._budget()
                 )
         except (Gone, gexc.PreconditionFailed):
             return 0
         return 1
+
+    def _budget(self, seconds: float | None = None) -> dict[str, Any]:
+        wanted = clients.CALL_SECONDS if seconds is None else seconds
+        left = max(_LAST_SECONDS, self.until - time.monotonic())
+        return clients.budget(min(wanted, left))
 
     def _bucket(self) -> storage.Bucket:
         return self.client.bucket(self.bucket)
@@ -173,19 +220,43 @@ class Store:
         return blob
 
     @contextmanager
-    def _told(self, doing: str) -> Iterator[None]:
-        """:func:`clients.told`, but a missing object is :class:`Gone`, and 412 an answer."""
+    def _told(
+        self, doing: str, *answers: type[gexc.GoogleAPICallError], of: str = ""
+    ) -> Iterator[None]:
+        """:func:`clients.told`, but a missing object is :class:`Gone`.
+
+        What is missing is told by what was asked: without an object (``of``) that has to be there,
+        as in a list or a write, it is the bucket. The message's words cannot tell: they hold names.
+        """
         doing = f"{doing} in the bucket {self.bucket!r}"
         try:
-            with clients.told(doing, gexc.NotFound, gexc.PreconditionFailed):
+            with clients.told(doing, gexc.NotFound, *answers):
                 yield
         except gexc.NotFound as err:
-            if "bucket" not in err.message.lower():
-                raise Gone(doing) from err
+            if of:
+                raise Gone(of) from err
             raise PermissionMissing(
                 f"There was no {doing}: the bucket does not exist, or the site's credentials may "
                 "not see it."
             ) from err
+
+
+def checksum(data: bytes | IO[bytes]) -> tuple[str, int]:
+    """The CRC32C as Cloud Storage writes it, and the size; an open file is at its start again.
+
+    https://cloud.google.com/storage/docs/data-validation
+    """
+    if isinstance(data, bytes):
+        return crc32c_text(google_crc32c.value(data)), len(data)
+    found, size = 0, 0
+    while block := data.read(_READ_BYTES):
+        found, size = google_crc32c.extend(found, block), size + len(block)
+    data.seek(0)
+    return crc32c_text(found), size
+
+
+def crc32c_text(value: int) -> str:
+    return base64.b64encode(value.to_bytes(4, "big")).decode()
 
 
 def side_by_side(work: Callable[[_T], _R], items: Iterable[_T]) -> Iterator[_R]:

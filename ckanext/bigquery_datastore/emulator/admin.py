@@ -32,7 +32,7 @@ from .errors import ApiError
 from .faults import Application, Faults, Faulty, Requests, Rule
 from .identities import Identities, of_request
 from .storage.child import StorageChild
-from .storage.server import Switches
+from .storage.switches import Switches
 
 _PATTERNS = ("service", "method", "path", "query", "identity", "status")
 

@@ -10,7 +10,13 @@ A rule is made of what it meets and what it does::
      "drop": true,                                # close the connection without a word
      "delay": 2.5,                                # seconds, before anything else
      "truncate": 1000,                            # this many bytes of the answer's body
-     "when": "after"}                             # the request has its effect, the answer is lost
+     "when": "after",                             # the request has its effect, the answer is lost
+     "received": 1000,                            # after so many bytes of the request's body
+     "stall": 1.5, "stall_after": 1000,           # seconds, after so many bytes of either body
+     "corrupt": true}                             # the first byte of the answer's body is another
+
+``"instruction"`` is all of this by a name of Google's storage testbench, such as
+``return-503-after-256K`` (https://github.com/googleapis/storage-testbench#forced-failures-supported).
 
 For ``"service": "job"``, ``statement_type`` (a regular expression, also LOAD, EXTRACT, COPY)
 says which jobs, and ``share`` (0 to 1) how far through their run time they fail with ``reason``.
@@ -59,6 +65,11 @@ class Rule:
     delay: float = 0.0
     truncate: int | None = None
     when: str = "before"
+    received: int = 0
+    stall: float = 0.0
+    stall_after: int = 0
+    corrupt: bool = False
+    instruction: str = ""
     share: float = 1.0
     id: int = 0
     met: int = 0
@@ -67,7 +78,8 @@ class Rule:
     def of(cls, body: dict[str, Any]) -> Rule:
         """A rule from its JSON. Raises ApiError ``invalid``."""
         try:
-            rule = cls(**{name: value for name, value in body.items() if name != "id"})
+            meant = instructed(str(body.get("instruction", "")))
+            rule = cls(**{**meant, **{name: body[name] for name in body if name != "id"}})
             for pattern in (rule.method, rule.path, rule.identity, rule.body, rule.statement_type):
                 re.compile(pattern)
         except (TypeError, re.error) as error:
@@ -92,6 +104,38 @@ class Rule:
     def meets(self, text: dict[str, str]) -> bool:
         """Whether every pattern of the rule is found."""
         return all(re.search(getattr(self, name), value) for name, value in text.items())
+
+
+# The testbench's names, and what they say in a rule's terms.
+_INSTRUCTIONS: dict[str, Callable[..., dict[str, Any]]] = {
+    r"return-(\d+)": lambda status: {"status": int(status)},
+    r"return-(\d+)-after-(\d+)K": lambda status, size: {
+        "status": int(status),
+        "received": int(size) * 1024,
+    },
+    r"return-reset-connection": lambda: {"drop": True},
+    r"return-broken-stream": lambda: {"truncate": 4},
+    r"return-broken-stream-after-(\d+)K": lambda size: {"truncate": int(size) * 1024},
+    r"return-broken-stream-final-chunk-after-(\d+)B": lambda size: {
+        "drop": True,
+        "received": int(size),
+    },
+    r"stall-for-(\d+)s-after-(\d+)K": lambda seconds, size: {
+        "stall": float(seconds),
+        "stall_after": int(size) * 1024,
+    },
+    r"return-corrupted-data": lambda: {"corrupt": True},
+}
+
+
+def instructed(name: str) -> dict[str, Any]:
+    """The parts of a rule that an instruction stands for. Raises ApiError ``invalid``."""
+    if not name:
+        return {}
+    for pattern, parts in _INSTRUCTIONS.items():
+        if found := re.fullmatch(pattern, name):
+            return parts(*found.groups())
+    raise ApiError("invalid", f"The testbench's instruction {name} is not known here.")
 
 
 class Faults:
@@ -213,7 +257,7 @@ class Faulty:
             identity=identity,
             body=text,
         )
-        answer = _Answer(send, None if rule is None else rule.truncate)
+        answer = _Answer(send, rule or Rule())
         try:
             await self._answer(rule, scope, receive, answer)
         finally:
@@ -244,6 +288,10 @@ class Faulty:
             await self._application(scope, receive, _nowhere)
         if rule.delay:
             await asyncio.sleep(rule.delay)
+        if rule.received:
+            await _take(receive, rule.received)
+        if rule.stall and scope["method"] in ("POST", "PUT"):
+            receive = _stalled(receive, rule)
         if rule.drop:
             scope[TRANSPORT].abort()
         elif refuses:
@@ -253,10 +301,10 @@ class Faulty:
 
 
 class _Answer:
-    """``send`` that counts, and that stops after so many bytes if it must."""
+    """``send`` that counts, and that stalls, errs or stops if the rule says so."""
 
-    def __init__(self, send: Send, limit: int | None) -> None:
-        self._send, self._limit = send, limit
+    def __init__(self, send: Send, rule: Rule) -> None:
+        self._send, self._rule, self._limit = send, rule, rule.truncate
         self.status, self.sent = 0, 0
 
     async def __call__(self, message: MutableMapping[str, Any]) -> None:
@@ -264,6 +312,14 @@ class _Answer:
             self.status = message["status"]
         elif message["type"] == "http.response.body":
             body = message.get("body", b"")
+            if self._rule.corrupt and body and not self.sent:
+                body = bytes([body[0] ^ 1]) + body[1:]
+                message = {**message, "body": body}
+            before = self._rule.stall_after - self.sent
+            if self._rule.stall and 0 <= before < len(body):
+                await self._send({**message, "body": body[:before], "more_body": True})
+                await asyncio.sleep(self._rule.stall)
+                message = {**message, "body": body[before:]}
             if self._limit is not None:
                 body = body[: max(0, self._limit - self.sent)]
                 # Never finished: the server closes the connection when the application returns.
@@ -274,6 +330,30 @@ class _Answer:
 
 async def _nowhere(message: MutableMapping[str, Any]) -> None:
     del message
+
+
+async def _take(receive: Receive, size: int) -> None:
+    """So many bytes of the request's body, or all that there are; nobody gets them."""
+    taken, more = 0, True
+    while more and taken < size:
+        message = await receive()
+        taken += len(message.get("body", b""))
+        more = bool(message.get("more_body"))
+
+
+def _stalled(receive: Receive, rule: Rule) -> Receive:
+    got, is_over = 0, False
+
+    async def later() -> MutableMapping[str, Any]:
+        nonlocal got, is_over
+        message = await receive()
+        got += len(message.get("body", b""))
+        if not is_over and got > rule.stall_after:
+            is_over = True
+            await asyncio.sleep(rule.stall)
+        return message
+
+    return later
 
 
 async def _peek(receive: Receive) -> tuple[str, Receive]:

@@ -2,7 +2,9 @@
 
 A connection that breaks is followed by another one that asks for the rest by Range. What
 arrives is checked against what is known of the object, so that bytes of two generations
-are never mixed and a short answer is never taken for the whole.
+are never mixed and a short answer is never taken for the whole. An object that is read whole is
+compared with its CRC32C (https://cloud.google.com/storage/docs/data-validation) before its last
+bytes are handed out.
 
 Which header says that it is still the same object: ``x-goog-generation``, which Cloud
 Storage sends with every object
@@ -13,6 +15,7 @@ signed with the URL, and whoever signs can put the generation into the URL as we
 
 from __future__ import annotations
 
+import base64
 import logging
 import random
 import re
@@ -20,6 +23,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 import anyio
+import google_crc32c
 import httpx
 
 from ckanext.bigquery_datastore.dump.stream.parts import Piece
@@ -79,6 +83,7 @@ class Fetch:
         self._seal: tuple[str, str] | None = None
         self._response: httpx.Response | None = None
         self._chunks: AsyncIterator[bytes] | None = None
+        self._sum = google_crc32c.Checksum()
         self._failures = 0
         self._proven = 0
         self._turn = anyio.Lock()
@@ -140,10 +145,23 @@ class Fetch:
         self._at += len(chunk)
         if self.remaining is not None and self.remaining < 0:
             raise OutsideError("Cloud Storage sent more bytes than the file has.")
+        self._compare(chunk)
         self._proven += len(chunk)
         if self._proven >= PROVEN_BYTES:
             self._failures = 0
         return chunk
+
+    def _compare(self, chunk: bytes) -> None:
+        wanted = self._piece.source.crc32c
+        if not wanted or not self._piece.is_whole:
+            return
+        self._sum.update(chunk)
+        if self.remaining == 0 and base64.b64encode(self._sum.digest()).decode() != wanted:
+            log.error("%r: the bytes that arrived are not those of its CRC32C", self._piece.source)
+            raise OutsideError(
+                "The file was damaged on its way from Cloud Storage. Please start the download "
+                "again."
+            )
 
     async def _wait_before_next_try(self, err: Exception) -> None:
         self._failures += 1

@@ -16,14 +16,17 @@ class Source:
     """An object of Cloud Storage that ``url``, signed by the caller, gives access to.
 
     ``size`` in bytes and ``generation`` are checked against what arrives when they
-    are known. ``headers`` are sent along; a header that begins with ``x-goog-`` must
-    have been signed with the URL, Cloud Storage refuses it otherwise. To make sure of
-    one generation already at the server, sign the URL with a ``generation`` parameter.
+    are known, and ``crc32c``, as Cloud Storage writes it, against an object of known size that
+    is fetched whole: a range has no checksum. ``headers`` are sent along; a header that begins
+    with ``x-goog-`` must have been signed with the URL, Cloud Storage refuses it otherwise. To
+    make sure of one generation already at the server, sign the URL with a ``generation``
+    parameter.
     """
 
     url: str
     size: int | None = None
     generation: int | None = None
+    crc32c: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
 
     def __repr__(self) -> str:

@@ -14,7 +14,6 @@ import contextlib
 import json
 import re
 import time
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
 
@@ -37,6 +36,7 @@ from .http import (
     path_of,
     present,
 )
+from .switches import Switches
 from .xml import SignedUrls
 
 _MOST_SOURCES = 32
@@ -57,14 +57,6 @@ _LISTED = re.compile(r"/storage/v1/b/[^/]+/o")
 _UPLOAD = re.compile(r"/upload/storage/v1/b/(?P<bucket>[^/]+)/o")
 _LENGTHS = (b"content-length", b"transfer-encoding", b"connection")
 _NAME = re.compile(rb'"name"\s*:\s*"((?:[^"\\]|\\.)*)"')
-
-
-@dataclass
-class Switches:
-    """What the admin API can switch."""
-
-    one_write_per_second: bool = False
-    public_objects: bool = False  # whether an unsigned URL may read
 
 
 class Storage:
@@ -260,6 +252,9 @@ class Storage:
         if self._switches.one_write_per_second and request.method == "POST":
             request = await self._limited(request, bucket)
         reply = await self._forward(request)
+        if reply.status == 404 and request.method == "POST":
+            await reply.read()
+            raise Refused(404, "The specified bucket does not exist.")
         if reply.status == 200 and b"application/json" in (reply.header(b"content-type") or b""):
             raw = await reply.read()
             with contextlib.suppress(ValueError):

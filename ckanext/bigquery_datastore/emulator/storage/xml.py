@@ -8,16 +8,13 @@ object here, ``response-content-disposition`` and ``response-content-type`` from
 from __future__ import annotations
 
 import base64
-from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from ..identities import Identities
 from .backend import Headers
 from .http import Metadata, Objects, Request, path_of, present
 from .signatures import Refusal, check, is_signed
-
-if TYPE_CHECKING:
-    from .server import Switches
+from .switches import Switches
 
 
 class SignedUrls:

@@ -1,0 +1,13 @@
+"""How strict the storage is; what the admin API can switch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass
+class Switches:
+    """What the admin API can switch."""
+
+    one_write_per_second: bool = False
+    public_objects: bool = False  # whether an unsigned URL may read
