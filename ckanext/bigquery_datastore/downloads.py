@@ -22,8 +22,10 @@ from ckan.plugins import toolkit as tk
 
 from ckanext.bigquery_datastore import backend, clients, compat, config
 from ckanext.bigquery_datastore.backend import door
+from ckanext.bigquery_datastore.backend.query import Refused
 from ckanext.bigquery_datastore.backend.search.select import build
 from ckanext.bigquery_datastore.backend.sql import results
+from ckanext.bigquery_datastore.backend.sql.check import Checked
 from ckanext.bigquery_datastore.backend.sql.select import select_of
 from ckanext.bigquery_datastore.backend.table import lookup
 from ckanext.bigquery_datastore.backend.table.lookup import TABLES
@@ -127,12 +129,15 @@ def prepare_sql(
     checked = backend.check_sql(text, check_access)
     if not checked.tables:
         raise BadRequest("sql: the query reads no table.")
-    columns = results.planned(clients.bigquery_ro(), checked)
+    try:
+        columns = results.planned(clients.bigquery_ro(), checked)
+    except Refused as err:
+        raise BadRequest(f"sql: {err}") from err
     revisions = {table.id: _revision(table) for table in checked.tables}
     latest, modified = max(revisions.values())
     # Each query is a family of its own (see sweep), and so is each state of its tables.
     digest = hashlib.sha256(repr((checked.sql(), sorted(revisions.items()))).encode()).hexdigest()
-    return DumpPlan(
+    plan = DumpPlan(
         resource_id=f"sql-{digest[:32]}",
         table=checked.tables[0],
         select=select_of(checked, columns),
@@ -147,6 +152,26 @@ def prepare_sql(
         milliseconds=_milliseconds(),
         asked=asked,
     )
+    _certify(checked, plan)
+    return plan
+
+
+def _certify(checked: Checked, plan: DumpPlan) -> None:
+    """Let the read-only identity vouch for the SELECT that the read-write one will export.
+
+    An export needs an identity that may write files, and the result of a query job can be read by
+    nobody but who ran it (https://cloud.google.com/bigquery/docs/cached-results), so the SELECT
+    itself cannot be run as the read-only one. What it does is proved before instead: BigQuery
+    plans this text, to the last letter, as one statement of the read-only identity. That it finds
+    one SELECT there, and all of its parts permitted to an identity that can only read, holds for
+    the same text after ``EXPORT DATA … AS`` as well: the grammar has the same query there
+    (https://cloud.google.com/bigquery/docs/reference/standard-sql/export-statements), and the
+    words before it end with a line of their own.
+    """
+    try:
+        results.certify(clients.bigquery_ro(), checked, plan.select_sql())
+    except Refused as err:
+        raise BadRequest(f"sql: {err}") from err
 
 
 def engine() -> Engine:

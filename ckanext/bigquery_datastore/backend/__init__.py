@@ -23,7 +23,7 @@ from ckanext.bigquery_datastore.backend.sql import results as sql_results
 from ckanext.bigquery_datastore.backend.table import definition
 from ckanext.bigquery_datastore.backend.table.lookup import ID, Table
 from ckanext.bigquery_datastore.backend.write import lock, statements
-from ckanext.bigquery_datastore.errors import BadRequest, Invalid, OutsideError
+from ckanext.bigquery_datastore.errors import BadRequest, Invalid, OutsideError, TooLarge
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ def told_to_ckan() -> Iterator[None]:
         raise tk.ValidationError(
             {"query": ["Invalid query"], "info": {"orig": [str(err)]}}
         ) from err
-    except (BadRequest, OutsideError) as err:
+    except (BadRequest, OutsideError, TooLarge) as err:
         raise tk.ValidationError({"datastore": [str(err)]}) from err
 
 

@@ -9,7 +9,9 @@ from urllib.parse import urlencode
 import pytest
 from ckan.tests import factories
 
-from ckanext.bigquery_datastore import config
+from ckanext.bigquery_datastore import clients, config
+from ckanext.bigquery_datastore.backend import query
+from ckanext.bigquery_datastore.dump import export
 from ckanext.bigquery_datastore.tests.dump.exporting import Place
 
 pytestmark = [
@@ -98,6 +100,41 @@ def test_every_format_is_there(app, table, format_name):
 def test_what_is_not_one_select_of_the_datastores_tables_is_refused(app, table, sql):
     answer = ask(app, sql.replace("{table}", f'"{table}"'))
     assert answer.status_code in (400, 403), answer.body
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT nothing FROM {table}",
+        "SELECT name FROM {table} LIMIT 'a'",
+        "SELECT regexp_replace(name, 'a') FROM {table}",
+        "SELECT date_add() FROM {table}",
+    ],
+)
+def test_a_query_that_bigquery_refuses_is_the_visitors_mistake(app, table, sql):
+    assert ask(app, sql.replace("{table}", f'"{table}"')).status_code == 400
+
+
+def test_the_read_only_identity_vouches_for_the_very_text_that_is_exported(app, table, monkeypatch):
+    dry_run: list[str] = []
+    original = query.dry_run
+
+    def noted(client, sql, *args):
+        assert client is clients.bigquery_ro()
+        dry_run.append(sql)
+        return original(client, sql, *args)
+
+    monkeypatch.setattr(query, "dry_run", noted)
+    exported: list[str] = []
+    submit = export.submit
+
+    def submitted(client, job_id, sql, *args):
+        exported.append(sql.split(" AS\n", 1)[1])
+        return submit(client, job_id, sql, *args)
+
+    monkeypatch.setattr(export, "submit", submitted)
+    file(app, f'SELECT name, size FROM "{table}" ORDER BY -size')
+    assert exported and set(exported) <= set(dry_run)
 
 
 def test_who_may_not_read_a_table_is_told_of_none(app, place, table):

@@ -4,28 +4,50 @@ from __future__ import annotations
 
 import datetime
 import json
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from google.cloud import bigquery
+from google.cloud.bigquery.table import Row
 
 from ckanext.bigquery_datastore.backend import query
 from ckanext.bigquery_datastore.backend.search.run import Found
-from ckanext.bigquery_datastore.backend.sql.check import Checked, NotAllowed
+from ckanext.bigquery_datastore.backend.sql.check import MOST_TABLES, Checked, NotAllowed
 from ckanext.bigquery_datastore.backend.table import types
 from ckanext.bigquery_datastore.backend.table.lookup import Column
+from ckanext.bigquery_datastore.errors import TooLarge
+
+# Of the values of one answer of datastore_search_sql. A worker holds them all, and then the JSON
+# that is made of them: larger results are what files are for.
+MOST_BYTES = 32_000_000
 
 
 def run(client: bigquery.Client, checked: Checked, most_rows: int, seconds: float) -> Found:
-    """The rows of the query, at most ``most_rows``.
+    """The rows of the query, at most ``most_rows`` and ``MOST_BYTES``.
 
     :raises Refused, TookTooLong: see ``query.read``
     :raises NotAllowed: BigQuery says that it would read another table
+    :raises TooLarge: the rows are too much for one answer
     """
     text = checked.sql(most_rows)
-    _check_plan(query.dry_run(client, text), checked)
+    certify(client, checked, text)
     iterator = query.iterate(client, text, seconds=seconds)
     columns = tuple(column_of(checked, field) for field in iterator.schema)
-    return Found(columns, [row.values() for row in iterator])
+    return Found(columns, list(_within_bounds(iterator)))
+
+
+def _within_bounds(rows: Iterable[Row]) -> Iterator[Any]:
+    """The rows' values, as long as they are no more than an answer may hold."""
+    left = MOST_BYTES
+    for row in rows:
+        values = row.values()
+        left -= sum(len(value) if isinstance(value, str) else 8 for value in values)
+        if left < 0:
+            raise TooLarge(
+                f"The answer would have more than {MOST_BYTES:,} bytes. Ask for fewer rows "
+                "(LIMIT) or fewer columns."
+            )
+        yield values
 
 
 def planned(client: bigquery.Client, checked: Checked) -> tuple[Column, ...]:
@@ -34,21 +56,52 @@ def planned(client: bigquery.Client, checked: Checked) -> tuple[Column, ...]:
     :raises Refused: BigQuery cannot run it
     :raises NotAllowed: BigQuery says that it would read another table
     """
-    job = query.dry_run(client, checked.sql())
-    _check_plan(job, checked)
+    job = certify(client, checked, checked.sql())
     return tuple(column_of(checked, field) for field in job.schema or ())
 
 
-def _check_plan(job: bigquery.QueryJob, checked: Checked) -> None:
-    """A second look, by BigQuery's own parser: a SELECT, of these tables only."""
-    if job.statement_type not in (None, "SELECT"):
-        raise NotAllowed("Query is not a SELECT statement")
-    if any(table.kind != "TABLE" for table in checked.tables):
-        return  # what a view reads was the choice of who made it
+def certify(client: bigquery.Client, checked: Checked, text: str) -> bigquery.QueryJob:
+    """A second look at the very text that will run, by BigQuery's own parser; its free dry run.
+
+    It must be one SELECT, not a script, of the tables that were checked and of no function that
+    somebody made. What a view reads was the choice of who made it, so that is allowed, and asked
+    of BigQuery, too. The client is the read-only one: BigQuery checks at a dry run that its
+    identity may do all that the statement does
+    (https://cloud.google.com/bigquery/docs/running-queries#dry-run), and that can only read.
+
+    :raises Refused: BigQuery cannot run it
+    :raises NotAllowed: it does anything else
+    """
+    job = _dry_run(client, text)
     known = {(table.project, table.dataset, table.id) for table in checked.tables}
-    for reference in job.referenced_tables or ():
-        if (reference.project, reference.dataset_id, reference.table_id) not in known:
-            raise NotAllowed(f"Not authorized to read {reference.table_id}")
+    if not _references(job) <= known:
+        for table in checked.tables:
+            if table.kind != "TABLE":
+                known |= _references(_dry_run(client, f"SELECT * FROM {table.sql_name}"))
+    for _, _, name in sorted(_references(job) - known):
+        raise NotAllowed(f"Not authorized to read {name}")
+    return job
+
+
+def _dry_run(client: bigquery.Client, text: str) -> bigquery.QueryJob:
+    job = query.dry_run(client, text)
+    if job.statement_type != "SELECT":
+        raise NotAllowed("Query is not a SELECT statement")
+    # The client library has no property for it
+    # (https://cloud.google.com/bigquery/docs/reference/rest/v2/Job#JobStatistics2).
+    statistics = job._properties.get("statistics", {}).get("query", {})
+    if statistics.get("referencedRoutines"):
+        raise NotAllowed("Not authorized to call functions of a dataset")
+    if len(job.referenced_tables or ()) > MOST_TABLES:
+        raise NotAllowed(f"Not authorized to read more than {MOST_TABLES} tables in one query")
+    return job
+
+
+def _references(job: bigquery.QueryJob) -> set[tuple[str, str, str]]:
+    return {
+        (reference.project, reference.dataset_id, reference.table_id)
+        for reference in job.referenced_tables or ()
+    }
 
 
 def column_of(checked: Checked, field: bigquery.SchemaField) -> Column:

@@ -39,6 +39,8 @@ from .sizes import billed
 from .tables import enter, touched
 
 _CALLER = CallerIdentity(principal="user:anonymous@bqemulator.local", is_authenticated=False)
+# https://cloud.google.com/bigquery/docs/reference/rest/v2/Job#JobStatistics2
+_MOST_REFERENCES = 50
 _READS = ("SELECT", "EXPORT_DATA")
 
 
@@ -283,7 +285,21 @@ class Queries:
             "cacheHit": False,
             "statementType": job.statement_type,
             "billingTier": 1,
+            "referencedTables": [
+                {"projectId": name.project, "datasetId": name.dataset, "tableId": name.table}
+                for name in self._referenced(job.project, self.sql_of(job))
+            ][:_MOST_REFERENCES],
         }
+
+    def _referenced(self, project: str, sql: str) -> list[TableName]:
+        """The tables that a statement reads, those that its views stand for included."""
+        found: dict[TableName, None] = {}
+        for name in tables_of(project, sql):
+            found[name] = None
+            meta = self._context.catalog.get_table(name.project, name.dataset, name.table)
+            if meta is not None and meta.view_query:
+                found |= dict.fromkeys(self._referenced(project, meta.view_query))
+        return list(found)
 
     def _limit(self, job: Job, cost: Cost) -> None:
         limit = job.settings.get("maximumBytesBilled")
