@@ -42,6 +42,20 @@ CALL_SECONDS = 8.0
 # https://cloud.google.com/storage/docs/retry-strategy#retryable
 _PASSING_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
 
+# BigQuery's names for "too often", which it answers with 403 as well as 429.
+# https://cloud.google.com/bigquery/docs/error-messages
+_THROTTLED = frozenset({"rateLimitExceeded", "userRateLimitExceeded", "jobRateLimitExceeded"})
+_USED_UP = frozenset({"quotaExceeded", "dailyLimitExceeded"})
+
+# Whatever a call to Google may raise.
+FAILURES = (
+    gexc.GoogleAPIError,
+    auth_exc.GoogleAuthError,
+    requests.RequestException,
+    TimeoutError,
+    futures.TimeoutError,
+)
+
 _SCOPES = ("https://www.googleapis.com/auth/cloud-platform",)
 
 _T = TypeVar("_T")
@@ -83,13 +97,13 @@ def budget(seconds: float | None = None) -> dict[str, Any]:
     """``timeout`` and ``retry`` for one call to Google that may take ``seconds`` in all.
 
     Only failures that Google calls transient are tried again: refused or broken connections,
-    429, 500, 502, 503 and 504.
+    429, 500, 502, 503, 504, and 403 where its reason is a rate limit.
     """
     seconds = CALL_SECONDS if seconds is None else seconds
     return {
         "timeout": seconds,
         "retry": Retry(
-            predicate=_is_transient, initial=0.1, maximum=2.0, multiplier=2.0, timeout=seconds
+            predicate=is_transient, initial=0.1, maximum=2.0, multiplier=2.0, timeout=seconds
         ),
     }
 
@@ -109,6 +123,10 @@ def told(doing: str, *answers: type[gexc.GoogleAPICallError]) -> Iterator[None]:
     except answers:
         raise
     except (gexc.Forbidden, gexc.Unauthorized) as err:
+        if _reasons(err) & (_THROTTLED | _USED_UP):
+            raise NotReachable(
+                f"Google has no quota left for {doing}: {reason(err)} Try again in a moment."
+            ) from err
         raise PermissionMissing(f"Google refused {doing}: {reason(err)}") from err
     except auth_exc.GoogleAuthError as err:
         raise NotReachable(
@@ -206,9 +224,21 @@ class _EmulatorCredentials(gcredentials.Credentials):
         pass
 
 
-def _is_transient(err: BaseException) -> bool:
+def is_throttled(err: BaseException) -> bool:
+    """Whether Google asks to come less often, and has done nothing."""
+    return isinstance(err, gexc.GoogleAPICallError) and bool(
+        err.code == 429 or _reasons(err) & _THROTTLED
+    )
+
+
+def _reasons(err: gexc.GoogleAPICallError) -> set[str]:
+    return {str(error.get("reason")) for error in err.errors or () if isinstance(error, dict)}
+
+
+def is_transient(err: BaseException) -> bool:
+    """Whether the same request may succeed a moment later; it may have had its effect, too."""
     if isinstance(err, gexc.GoogleAPICallError):
-        return err.code in _PASSING_STATUSES
+        return err.code in _PASSING_STATUSES or is_throttled(err)
     if isinstance(err, InvalidResponse):
         # How uploads and downloads of Cloud Storage say it, before they raise one of the above.
         return cast("Any", err).response.status_code in _PASSING_STATUSES
@@ -219,6 +249,9 @@ def _is_transient(err: BaseException) -> bool:
             requests.Timeout,
             requests.exceptions.ChunkedEncodingError,
             auth_exc.TransportError,
+            gexc.RetryError,
+            TimeoutError,
+            futures.TimeoutError,
         ),
     )
 

@@ -22,7 +22,7 @@ from ckanext.bigquery_datastore.backend.sql import check
 from ckanext.bigquery_datastore.backend.sql import results as sql_results
 from ckanext.bigquery_datastore.backend.table import definition
 from ckanext.bigquery_datastore.backend.table.lookup import ID, Table
-from ckanext.bigquery_datastore.backend.write import lock, statements
+from ckanext.bigquery_datastore.backend.write import lock, numbers, statements
 from ckanext.bigquery_datastore.errors import BadRequest, Invalid, OutsideError, TooLarge
 
 log = logging.getLogger(__name__)
@@ -266,11 +266,9 @@ def _delete_rows(context: Context, table: Table, data_dict: dict[str, Any]) -> N
         data_dict["deleted_records"] = results.plain(
             results.objects(found.columns, found.rows, True)
         )
-    if table.has_id:
-        top, left = statements.top_id_after(client, select)
-        if left < top and top > table.last_id:
-            # So that the number of a deleted row is not given to another one.
-            definition.change(client, table, replace(table, last_id=top))
+    if table.has_id and not table.block:
+        # So that the number of a deleted row is not given to another one.
+        numbers.reserve(client, table, 0)
     statements.delete(client, select)
 
 

@@ -1,9 +1,9 @@
 """Statements for BigQuery, run within a budget of time and money.
 
-Reads go through ``jobs.query`` (one request for a short answer). A write gets a job id of
-ours, so that a request which is repeated after a lost answer is the same job and not a
-second one; it is tried again as a new job only for the reasons that BigQuery names as
-passing (https://cloud.google.com/bigquery/docs/error-messages), never by its words.
+Reads go through ``jobs.query`` (one request for a short answer). A write is a job whose end is
+known before anything is said (``job``). It is tried again as a new job only when it has ended for
+one of the reasons that BigQuery names as passing, never by its words
+(https://cloud.google.com/bigquery/docs/error-messages).
 """
 
 from __future__ import annotations
@@ -11,9 +11,8 @@ from __future__ import annotations
 import concurrent.futures
 import logging
 import time
-import uuid
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NoReturn, cast
 
 import requests
 from google.api_core import exceptions as gexc
@@ -21,6 +20,7 @@ from google.cloud import bigquery
 from google.cloud.bigquery.table import Row, RowIterator
 
 from ckanext.bigquery_datastore import clients, config
+from ckanext.bigquery_datastore.backend import job
 from ckanext.bigquery_datastore.backend.parameters import Parameter
 from ckanext.bigquery_datastore.errors import BigQueryDatastoreError
 
@@ -137,56 +137,39 @@ def write(
     """
     parameters = list(parameters)
     deadline = time.monotonic() + seconds
+
+    def submit(job_id: str) -> bigquery.QueryJob:
+        left = max(1.0, deadline - time.monotonic())
+        config = job_config(parameters, left)
+        return client.query(
+            sql, job_id=job_id, job_config=config, **_NO_JOB_RETRY, **clients.budget()
+        )
+
     for attempt in range(1, ATTEMPTS + 1):
-        try:
-            return _one_job(client, sql, parameters, deadline)
-        except gexc.GoogleAPICallError as err:
-            if not reasons(err) & _PASSING_REASONS or attempt == ATTEMPTS:
-                if isinstance(err, (gexc.BadRequest, gexc.NotFound)):
-                    raise Refused(_message(err)) from err
-                with clients.told("a change of data"):
-                    raise
-            log.info("BigQuery asks to try again: %s", _message(err))
-            time.sleep(min(2.0**attempt / 4, max(0.0, deadline - time.monotonic())))
+        with clients.told("a change of data", gexc.BadRequest, gexc.NotFound):
+            try:
+                done = job.ended(client, submit, deadline)
+            except (gexc.BadRequest, gexc.NotFound) as err:
+                raise Refused(_message(err)) from err
+        if done.error_result is None:
+            return int(done.num_dml_affected_rows or 0)
+        is_passing = done.error_result.get("reason") in _PASSING_REASONS
+        if not is_passing or attempt == ATTEMPTS or time.monotonic() >= deadline:
+            _raise(done, deadline)
+        log.info("BigQuery asks to try again: %s", done.error_result.get("message"))
+        time.sleep(min(2.0**attempt / 4, max(0.0, deadline - time.monotonic())))
     raise AssertionError("unreachable")
 
 
-def _one_job(
-    client: bigquery.Client, sql: str, parameters: list[Parameter], deadline: float
-) -> int:
-    left = max(1.0, deadline - time.monotonic())
-    job_id = f"ckan_{uuid.uuid4().hex}"
-    expected = (gexc.GoogleAPICallError,)
-    with clients.told("a change of data", *expected):
-        try:
-            job: Any = client.query(
-                sql,
-                job_id=job_id,
-                job_config=job_config(parameters, left),
-                **_NO_JOB_RETRY,
-                **clients.budget(),
-            )
-        except gexc.Conflict:
-            # Our own first request arrived, its answer did not.
-            job = client.get_job(job_id, location=client.location, **clients.budget())
-        try:
-            job.result(timeout=left, retry=clients.budget(left)["retry"], **_NO_JOB_RETRY)
-        except (concurrent.futures.TimeoutError, requests.Timeout) as err:
-            if not _cancelled(client, job):
-                return int(job.num_dml_affected_rows or 0)
-            raise TookTooLong("Query took too long") from err
-        return int(job.num_dml_affected_rows or 0)
-
-
-def _cancelled(client: bigquery.Client, job: Any) -> bool:
-    """Stop a job, and tell whether it ended without its change."""
-    job.cancel(**clients.budget())
-    for _ in range(20):
-        job = client.get_job(job.job_id, location=job.location, **clients.budget())
-        if job.state == "DONE":
-            return job.error_result is not None
-        time.sleep(0.5)
-    return True
+def _raise(done: bigquery.QueryJob, deadline: float) -> NoReturn:
+    """Say why a job ended without its change."""
+    err = cast("gexc.GoogleAPICallError", done.exception())
+    if time.monotonic() >= deadline or reasons(err) & {"stopped", "timeout"}:
+        raise TookTooLong("Query took too long") from err
+    if isinstance(err, (gexc.BadRequest, gexc.NotFound)):
+        raise Refused(_message(err)) from err
+    with clients.told("a change of data"):
+        raise err
 
 
 def dry_run(

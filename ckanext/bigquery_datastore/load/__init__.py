@@ -22,7 +22,7 @@ from ckanext.bigquery_datastore import clients
 from ckanext.bigquery_datastore.backend import query
 from ckanext.bigquery_datastore.backend.table.lookup import ID, get_table, quote_name, reference
 from ckanext.bigquery_datastore.backend.table.types import Type
-from ckanext.bigquery_datastore.backend.write import lock, replace
+from ckanext.bigquery_datastore.backend.write import lock, numbers, replace
 from ckanext.bigquery_datastore.dump.storage import Headers, Store, StoredObject
 from ckanext.bigquery_datastore.errors import BadRequest
 from ckanext.bigquery_datastore.load import columns
@@ -252,7 +252,7 @@ def _replace(
     with lock.writing(id):
         before = get_table(client, id)
         wanted = [(column.name, column.type) for column in staged if column.name != ID]
-        after = replace.planned(before, id, wanted)
+        after = numbers.given(replace.planned(before, id, wanted), count)
         rows = columns.select(after, staging, staged, number)
         try:
             replace.check_key(client, after, rows, JOB_SECONDS)

@@ -86,6 +86,7 @@ def from_api(api: bigquery.Table) -> Table:
         has_own_key=_has_own_key(api),
         indexes=tuple(tuple(index) for index in data.get("indexes") or ()),
         last_id=int(data.get("last_id") or 0),
+        block=str(data.get("block") or ""),
         etag=api.etag or "",
         description=api.description or "",
         location=api.location or "",

@@ -41,6 +41,7 @@ ID = "_id"
 ALIAS_LABEL = "ckan_alias_of"
 COLUMN_LIMIT = 1_024
 TABLE_LIMIT = 16_384
+NUMBERS_LIMIT = 64  # the last _id and its mark, which come with the first row
 
 # CKAN's line is the last one, and one line: a label may well begin like it.
 _MARK = re.compile(r"(?:\A|\n\n)CKAN (\{[^\n]*\})\s*\Z")
@@ -90,8 +91,9 @@ class Table:
 
     ``num_rows`` and ``num_bytes`` leave out rows that sit in a streaming buffer, and are 0
     for a view. ``primary_key`` is CKAN's; ``has_own_key`` tells that BigQuery knows of one, as it
-    must where rows come by change data capture. ``last_id`` is the highest ``_id`` known to have
-    been given out and deleted.
+    must where rows come by change data capture. ``last_id`` is the highest ``_id`` that may
+    have been given out, ``block`` the mark of who reserved it (see ``write.numbers``); without a
+    mark rows may have higher ones.
     """
 
     project: str
@@ -109,6 +111,7 @@ class Table:
     has_own_key: bool = False
     indexes: tuple[tuple[str, ...], ...] = ()
     last_id: int = 0
+    block: str = ""
     etag: str = ""
     description: str = ""
     location: str = ""
@@ -249,6 +252,8 @@ def table_description(table: Table) -> str:
         data["aliases"] = table.aliases
     if table.last_id:
         data["last_id"] = table.last_id
+    if table.block:
+        data["block"] = table.block
     long = {
         column.stored: {"info": dict(column.info), "plugins": dict(column.plugin_data)}
         for column in table.columns
@@ -258,7 +263,7 @@ def table_description(table: Table) -> str:
         packed = zlib.compress(_dump(long).encode("utf-8"), 9)
         data["columns"] = base64.b85encode(packed).decode("ascii")
     whole = _join(text, data)
-    if len(whole) > TABLE_LIMIT:
+    if len(whole) > TABLE_LIMIT - (0 if table.block else NUMBERS_LIMIT):
         raise TooMuchMetadata(
             "The data dictionary does not fit into BigQuery's descriptions: shorten the notes "
             f"of {', '.join(sorted(long)[:5])}"

@@ -59,6 +59,7 @@ def planned(current: Table | None, id: str, columns: Sequence[tuple[str, types.T
         ),
         indexes=tuple(index for index in current.indexes if set(index) <= names),
         last_id=0,
+        block="",
     )
 
 

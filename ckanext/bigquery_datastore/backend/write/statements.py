@@ -1,12 +1,13 @@
 """Inserts, upserts, updates and deletions: one statement each, under the table's lock.
 
 The caller holds ``lock.writing`` for the table. So what a look before the statement finds
-(the highest ``_id``, a key that is taken) still holds when the statement runs.
+(a key that is taken) still holds when the statement runs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from google.cloud import bigquery
@@ -17,7 +18,7 @@ from ckanext.bigquery_datastore.backend.search.select import Select
 from ckanext.bigquery_datastore.backend.table import types
 from ckanext.bigquery_datastore.backend.table.lookup import ID, Column, Table
 from ckanext.bigquery_datastore.backend.table.model import quote_name
-from ckanext.bigquery_datastore.backend.write import records
+from ckanext.bigquery_datastore.backend.write import numbers, records
 from ckanext.bigquery_datastore.backend.write.records import Batch, Source
 from ckanext.bigquery_datastore.errors import Invalid
 
@@ -33,37 +34,28 @@ def insert(
     if not batch.rows or not table.user_columns:
         return []
     check_keys(client, table, batch)
-    base = top_id(client, table) if returning and table.has_id else None
+    first = 1
+    if table.has_id:
+        take = numbers.following if dry_run else partial(numbers.reserve, count=len(batch.rows))
+        first = take(client, table)
     if not dry_run:
         with records.brought(client, batch) as source:
-            query.write(client, _insert_sql(table, source, base), source.parameters)
+            query.write(client, _insert_sql(table, source, first), source.parameters)
     if not returning:
         return []
-    return [_returned(table, row, (base or 0) + n) for n, row in enumerate(batch.rows, 1)]
+    return [_returned(table, row, n) for n, row in enumerate(batch.rows, first)]
 
 
-def _insert_sql(table: Table, source: Source, base: int | None) -> str:
+def _insert_sql(table: Table, source: Source, first: int) -> str:
     columns = [column.sql for column in source.batch.columns]
     values = [source.value(column) for column in source.batch.columns]
     if table.has_id:
         columns.insert(0, quote_name(ID))
-        start = str(base) if base is not None else _top_id_sql(table)
-        values.insert(0, f"{start} + {source.number()}")
+        values.insert(0, f"{first - 1} + {source.number()}")
     return (
         f"INSERT INTO {table.sql_name} ({', '.join(columns)}) "
         f"SELECT {', '.join(values)} FROM {source.sql}"
     )
-
-
-def _top_id_sql(table: Table) -> str:
-    found = f"(SELECT IFNULL(MAX(_id), 0) FROM {table.sql_name})"
-    return f"GREATEST({found}, {table.last_id})" if table.last_id else found
-
-
-def top_id(client: bigquery.Client, table: Table) -> int:
-    """The highest ``_id`` that was ever given out."""
-    rows = query.read(client, f"SELECT {_top_id_sql(table)} AS top")
-    return int(rows[0]["top"])
 
 
 def _returned(table: Table, row: records.Texts, number: int) -> dict[str, Any]:
@@ -185,28 +177,36 @@ def upsert(
     if dry_run:
         return []
     batch = batches[0] if len(batches) == 1 else _by_id(client, table, batches)
+    first = 1
+    if table.has_id and not update_only:
+        is_numbered = ID in {column.name for column in batch.columns}
+        highest = max((int(row.get(ID) or 0) for row in batch.rows), default=0)
+        first = numbers.reserve(client, table, 0 if is_numbered else len(batch.rows), highest)
     with records.brought(client, batch) as source:
-        query.write(client, _merge_sql(table, source, update_only), source.parameters)
+        query.write(
+            client, _merge_sql(table, source, None if update_only else first), source.parameters
+        )
     return _written(client, table, batch) if returning else []
 
 
 def _by_id(client: bigquery.Client, table: Table, batches: Sequence[Batch]) -> Batch:
     """Batches with different kinds of keys as one whose key is ``_id``: one statement writes it.
 
-    Rows that are not there yet get their numbers here.
+    Rows that are not there yet get their numbers here, which are reserved with the others.
     """
-    following = top_id(client, table)
+    highest = max(int(row.get(ID) or 0) for batch in batches for row in batch.rows)
+    following = numbers.following(client, table, highest)
     rows: dict[str, records.Texts] = {}
     given: dict[tuple[str | None, ...], str] = {}
     for batch in batches:
-        numbers = {} if batch.key[0].name == ID else _ids(client, table, batch)
+        found = {} if batch.key[0].name == ID else _ids(client, table, batch)
         for place, row in enumerate(batch.rows, 1):
-            number = row.get(ID) or numbers.get(place)
+            number = row.get(ID) or found.get(place)
             if number is None:
                 key = tuple(row[column.name] for column in batch.key)
                 if key not in given:
-                    following += 1
                     given[key] = str(following)
+                    following += 1
                 number = given[key]
             rows.setdefault(number, {}).update({**row, ID: number})
     names = {name for row in rows.values() for name in row}
@@ -246,7 +246,8 @@ def _check_other_rows(client: bigquery.Client, table: Table, batch: Batch) -> No
         raise taken(table, int(rows[0]["place"]) - 1)
 
 
-def _merge_sql(table: Table, source: Source, update_only: bool) -> str:
+def _merge_sql(table: Table, source: Source, first: int | None) -> str:
+    """``first`` is the number of the first new row; None where rows are changed only."""
     batch = source.batch
     names = {column.name for column in batch.key}
     sets = [
@@ -258,15 +259,14 @@ def _merge_sql(table: Table, source: Source, update_only: bool) -> str:
     values = [source.value(column, "s.r") for column in batch.columns]
     if table.has_id and ID not in {column.name for column in batch.columns}:
         columns.insert(0, quote_name(ID))
-        values.insert(0, f"s.base + {source.number('s.r')}")
-    base = f", {_top_id_sql(table)} AS base" if table.has_id and not update_only else ""
+        values.insert(0, f"{(first or 1) - 1} + {source.number('s.r')}")
     sql = (
-        f"MERGE INTO {table.sql_name} AS t USING (SELECT r{base} FROM {source.sql}) AS s "
+        f"MERGE INTO {table.sql_name} AS t USING (SELECT r FROM {source.sql}) AS s "
         f"ON {source.on(batch.key)}"
     )
     if sets:
         sql += f" WHEN MATCHED THEN UPDATE SET {', '.join(sets)}"
-    if not update_only:
+    if first is not None:
         sql += f" WHEN NOT MATCHED THEN INSERT ({', '.join(columns)}) VALUES ({', '.join(values)})"
     return sql
 
@@ -307,16 +307,3 @@ def delete(client: bigquery.Client, select: Select) -> int:
     where = " AND ".join(f"({sql})" for sql in select.where) or "TRUE"
     sql = f"DELETE FROM {select.table.sql_name} AS t WHERE {where}"
     return query.write(client, sql, select.parameters)
-
-
-def top_id_after(client: bigquery.Client, select: Select) -> tuple[int, int]:
-    """The highest ``_id`` before a deletion, and after it."""
-    where = " AND ".join(f"({sql})" for sql in select.where) or "TRUE"
-    rows = query.read(
-        client,
-        f"SELECT IFNULL(MAX(t._id), 0) AS before, "
-        f"IFNULL(MAX(IF(IFNULL({where}, FALSE), NULL, t._id)), 0) AS after "
-        f"FROM {select.table.sql_name} AS t",
-        select.parameters,
-    )
-    return int(rows[0]["before"]), int(rows[0]["after"])

@@ -1,0 +1,106 @@
+"""One job of BigQuery's, from its submission to its end, whatever is heard of it in between.
+
+A job has an id of ours. An error, or silence, at any call tells nothing about the job: it may
+never have arrived, it may run, it may have ended well. So whatever happens the job is asked for by
+its id, and only what it says itself counts. Submitting it once more under the same id is safe:
+BigQuery takes an id once. https://cloud.google.com/bigquery/docs/running-jobs#generate-jobid
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+from google.api_core import exceptions as gexc
+from google.cloud import bigquery
+
+from ckanext.bigquery_datastore import clients
+from ckanext.bigquery_datastore.errors import NotReachable
+
+# A cancelled job ends within seconds; how long to listen for it beyond its own time.
+SETTLE_SECONDS = 60.0
+PAUSE_SECONDS = 0.5
+
+UNKNOWN = (
+    "BigQuery does not say what became of a change of data: it may still be made. Look at the "
+    "table before you repeat it."
+)
+
+# Sends the job with this id.
+Submit = Callable[[str], Any]
+
+
+def ended(client: bigquery.Client, submit: Submit, deadline: float) -> Any:
+    """The job, DONE: with its error or without. It is cancelled at ``deadline`` (monotonic).
+
+    :raises NotReachable: Google tells not even a minute later what became of it
+    :raises GoogleAPICallError: Google refuses to take it, and has not taken it
+    """
+    job_id = f"ckan_{uuid.uuid4().hex}"
+    job = _submitted(client, submit, job_id, deadline)
+    while job.state != "DONE" and time.monotonic() < deadline:
+        left = max(0.5, deadline - time.monotonic())
+        try:
+            job.result(timeout=left, retry=clients.budget(left)["retry"], **_unrepeated(job))
+        except clients.FAILURES:
+            job = _asked(client, job_id) or _paused(job)
+    return job if job.state == "DONE" else _cancelled(client, job)
+
+
+def _unrepeated(job: Any) -> dict[str, Any]:
+    """The library would run a failed query anew, under another id."""
+    return {"job_retry": None} if isinstance(job, bigquery.QueryJob) else {}
+
+
+def _submitted(client: bigquery.Client, submit: Submit, job_id: str, deadline: float) -> Any:
+    is_doubtful = False
+    while True:
+        try:
+            return submit(job_id)
+        except clients.FAILURES as err:
+            # Conflict: a request of ours arrived, its answer did not.
+            is_doubtful = is_doubtful or clients.is_transient(err) or isinstance(err, gexc.Conflict)
+            try:
+                return client.get_job(job_id, location=client.location, **clients.budget())
+            except clients.FAILURES as silence:
+                is_doubtful = is_doubtful or clients.is_transient(silence)
+            if not is_doubtful:
+                raise
+            if time.monotonic() >= deadline:
+                if clients.is_throttled(err):
+                    raise
+                raise NotReachable(UNKNOWN) from err
+        time.sleep(PAUSE_SECONDS)
+
+
+def _asked(client: bigquery.Client, job_id: str) -> Any | None:
+    """The job as BigQuery tells it, or None where nothing is heard of it now."""
+    try:
+        return client.get_job(job_id, location=client.location, **clients.budget())
+    except clients.FAILURES:
+        return None
+
+
+def _paused(job: Any) -> Any:
+    time.sleep(PAUSE_SECONDS)
+    return job
+
+
+def _cancelled(client: bigquery.Client, job: Any) -> Any:
+    """The job after its end, which is asked for here; it may have come before that."""
+    until = time.monotonic() + SETTLE_SECONDS
+    is_asked_for = False
+    while time.monotonic() < until:
+        if not is_asked_for:
+            try:
+                job.cancel(**clients.budget())
+                is_asked_for = True
+            except clients.FAILURES:
+                pass  # said again, after a look at the job
+        job = _asked(client, job.job_id) or job
+        if job.state == "DONE":
+            return job
+        time.sleep(PAUSE_SECONDS)
+    raise NotReachable(UNKNOWN)
