@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 from ckan.common import CKANConfig
@@ -14,15 +13,15 @@ from ckan.types import Context
 from ckanext.datastore.backend import DatastoreBackend
 
 from ckanext.bigquery_datastore import clients
-from ckanext.bigquery_datastore.backend import create, door, query
+from ckanext.bigquery_datastore.backend import change, create, door, query
 from ckanext.bigquery_datastore.backend.designer import checks
-from ckanext.bigquery_datastore.backend.search import answer, results, run
-from ckanext.bigquery_datastore.backend.search.select import Select
+from ckanext.bigquery_datastore.backend.info import field_schema, meta
+from ckanext.bigquery_datastore.backend.search import answer, run
 from ckanext.bigquery_datastore.backend.sql import check
 from ckanext.bigquery_datastore.backend.sql import results as sql_results
 from ckanext.bigquery_datastore.backend.table import definition
 from ckanext.bigquery_datastore.backend.table.lookup import ID, Table
-from ckanext.bigquery_datastore.backend.write import lock, numbers, statements
+from ckanext.bigquery_datastore.backend.write import lock
 from ckanext.bigquery_datastore.errors import BadRequest, Invalid, OutsideError, TooLarge
 
 log = logging.getLogger(__name__)
@@ -75,7 +74,8 @@ class BigQueryBackend(DatastoreBackend):
 
     def upsert(self, context: Context, data_dict: dict[str, Any]) -> Any:
         with told_to_ckan(), lock.writing(_live(data_dict["resource_id"])):
-            return _upsert(data_dict)
+            client = clients.bigquery_rw()
+            return change.upsert(client, _table(client, data_dict["resource_id"]), data_dict)
 
     def delete(self, context: Context, data_dict: dict[str, Any]) -> Any:
         """Rows, or the whole table: core drops that of a resource which is deleted already."""
@@ -87,7 +87,7 @@ class BigQueryBackend(DatastoreBackend):
             if data_dict.get("filters") is None:
                 definition.drop(clients.bigquery_rw(), table)
             else:
-                _delete_rows(context, table, data_dict)
+                change.delete_rows(clients.bigquery_rw(), context, table, data_dict)
             return data_dict
 
     def drop_orphan(self, id: str) -> None:
@@ -165,11 +165,13 @@ class BigQueryBackend(DatastoreBackend):
     ) -> dict[str, Any]:
         with told_to_ckan():
             table = _table(clients.bigquery_ro(), id)
-            info: dict[str, Any] = {"meta": _meta(table)} if include_meta else {}
+            info: dict[str, Any] = (
+                {"meta": meta(clients.bigquery_ro(), table)} if include_meta else {}
+            )
             info["fields"] = [run.field_of(column) for column in table.user_columns]
             if include_fields_schema:
                 for field, column in zip(info["fields"], table.user_columns, strict=True):
-                    field["schema"] = _field_schema(table, column.name, column.type.native)
+                    field["schema"] = field_schema(table, column.name, column.type.native)
             return info
 
     def resource_info(self, id: str) -> dict[str, Any]:
@@ -229,77 +231,6 @@ def _own_table(client: Any, id: str) -> Table:
 
 def _not_found(id: str) -> tk.ObjectNotFound:
     return tk.ObjectNotFound(f'DataStore table "{id}" was not found.')
-
-
-# --- upsert and delete -------------------------------------------------------------------------
-
-
-def _upsert(data_dict: dict[str, Any]) -> Any:
-    client = clients.bigquery_rw()
-    table = _table(client, data_dict["resource_id"])
-    records = data_dict.get("records")
-    if not records:
-        return data_dict
-    method = data_dict.get("method", "upsert")
-    options = {
-        "dry_run": bool(data_dict.get("dry_run")),
-        "returning": bool(data_dict.get("include_records")),
-    }
-    if method == "insert":
-        written = statements.insert(client, table, records, **options)
-    else:
-        written = statements.upsert(
-            client, table, records, update_only=method == "update", **options
-        )
-    if options["returning"] and written:
-        data_dict["records"] = written
-    return data_dict
-
-
-def _delete_rows(context: Context, table: Table, data_dict: dict[str, Any]) -> None:
-    client = clients.bigquery_rw()
-    params = {"filters": data_dict["filters"]}
-    select = run.plan(context, table, {**data_dict, **params}, "datastore_delete")
-    if data_dict.get("include_deleted_records"):
-        rows_max = int(tk.config.get("ckan.datastore.search.rows_max") or 32000)
-        found = run.run(client, replace(select, limit=rows_max), query.READ_SECONDS)
-        data_dict["deleted_records"] = results.plain(
-            results.objects(found.columns, found.rows, True)
-        )
-    if table.has_id and not table.block:
-        # So that the number of a deleted row is not given to another one.
-        numbers.reserve(client, table, 0)
-    statements.delete(client, select)
-
-
-# --- the answer of datastore_info --------------------------------------------------------------
-
-
-def _meta(table: Table) -> dict[str, Any]:
-    client = clients.bigquery_ro()
-    whole = Select(table, table.columns)
-    return {
-        "id": table.id,
-        "count": run.total(client, whole, query.READ_SECONDS),
-        "table_type": "BASE TABLE" if table.kind == "TABLE" else table.kind.replace("_", " "),
-        "size": table.num_bytes,
-        # BigQuery tells neither without a query over the whole dataset.
-        "db_size": None,
-        "idx_size": 0,
-        "aliases": list(reversed(table.aliases)),
-    }
-
-
-def _field_schema(table: Table, name: str, native: str) -> dict[str, Any]:
-    in_key = name in table.primary_key
-    index = next((index for index in table.indexes if name in index), None)
-    return {
-        "native_type": native,
-        "notnull": False,
-        "index_name": "_".join(table.primary_key if in_key else index or ()) or None,
-        "is_index": in_key or index is not None,
-        "uniquekey": in_key,
-    }
 
 
 __all__ = ["ID", "BigQueryBackend"]

@@ -14,7 +14,6 @@ from ckanext.bigquery_datastore.backend.table import definition
 from ckanext.bigquery_datastore.backend.table.lookup import Table, get_table
 from ckanext.bigquery_datastore.backend.table.model import with_columns
 from ckanext.bigquery_datastore.backend.write import statements
-from ckanext.bigquery_datastore.backend.write.records import new_rows
 from ckanext.bigquery_datastore.errors import Invalid
 
 
@@ -106,8 +105,9 @@ def _write_table(
         return
     is_done = False
     try:
+        batch = checks.inserted(client, table, records)
         inserted = statements.insert(
-            client, table, records, dry_run=False, returning=bool(data_dict.get("include_records"))
+            client, table, batch, dry_run=False, returning=bool(data_dict.get("include_records"))
         )
         is_done = True
     finally:
@@ -122,7 +122,7 @@ def _check_new_rows(
     client: Any, before: Table | None, after: Table, records: Any, ids: list[str]
 ) -> None:
     """Before anything is changed: that the records are good, and a new key is one."""
-    batch = checks.inserted(client, after, new_rows(after, records or []))
+    batch = checks.inserted(client, after, records or [])
     if not after.primary_key:
         return
     is_new = before is None or sorted(before.primary_key) != sorted(after.primary_key)

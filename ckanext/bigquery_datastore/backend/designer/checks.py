@@ -9,7 +9,9 @@ leaves out, because a trigger sees the row as it will be.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 from google.cloud import bigquery
 
@@ -20,6 +22,7 @@ from ckanext.bigquery_datastore.backend.designer.rules import (
     Rule,
     Unknown,
     applied,
+    bad_value,
     function_name,
     is_designed,
     is_function,
@@ -84,11 +87,14 @@ def at_fields(
     return [{key: [sentence]} if id in names else {} for id in ids]
 
 
-def inserted(client: bigquery.Client, table: Table, batch: Batch) -> Batch:
-    """New rows as the table's rules leave them.
+def inserted(client: bigquery.Client, table: Table, given: Any) -> Batch:
+    """Records as new rows, as the table's rules leave them.
 
-    :raises Invalid: a rule has something against one, in the words of Table Designer's trigger
+    :raises Invalid: one is no row of the table, or a rule has something against one, in the words
+        of Table Designer's trigger
     """
+    with _designers_words():
+        batch = records.new_rows(table, given)
     rules = _rules(table)
     if not rules:
         return batch
@@ -100,13 +106,15 @@ def inserted(client: bigquery.Client, table: Table, batch: Batch) -> Batch:
 
 
 def changed(
-    client: bigquery.Client, table: Table, given: Sequence[Keyed], *, update_only: bool
+    client: bigquery.Client, table: Table, changes: Any, *, update_only: bool
 ) -> Sequence[Keyed]:
-    """Changes of rows as the table's rules leave them; see ``inserted``.
+    """Records as changes of rows, as the table's rules leave them; see ``inserted``.
 
     As on PostgreSQL: a row that is changed has to be good as a whole, and a record of an upsert
     as a new row, in CKAN 2.12 also where it changes one that is there.
     """
+    with _designers_words():
+        given = records.keyed_rows(table, changes)
     rules = _rules(table)
     if not rules:
         return given
@@ -138,6 +146,16 @@ def is_expression(client: bigquery.Client, pattern: str) -> bool:
     except query.Refused:
         return False
     return True
+
+
+@contextmanager
+def _designers_words() -> Iterator[None]:
+    """What is said of a bad value in a column of Table Designer's."""
+    try:
+        yield
+    except records.BadCell as err:
+        sentence = bad_value(err.column, err.sentence)
+        raise Invalid({"records": [sentence], "records_row": err.number}) from err
 
 
 def _rules(table: Table) -> list[Rule]:

@@ -21,7 +21,6 @@ from google.api_core import exceptions as gexc
 from google.cloud import bigquery
 
 from ckanext.bigquery_datastore import clients, config
-from ckanext.bigquery_datastore.backend.designer import rules
 from ckanext.bigquery_datastore.backend.parameters import Parameter
 from ckanext.bigquery_datastore.backend.query import WRITE_SECONDS
 from ckanext.bigquery_datastore.backend.table import types
@@ -35,6 +34,16 @@ STAGING_PREFIX = "_ckan_rows_"
 STAGING_HOURS = 2
 
 Texts = dict[str, "str | None"]
+
+
+class BadCell(Invalid):
+    """A value that its column cannot hold; ``number`` is the record's, from 0."""
+
+    def __init__(self, column: Column, sentence: str, number: int) -> None:
+        super().__init__({"records": [sentence], "records_row": number})
+        self.column = column
+        self.sentence = sentence
+        self.number = number
 
 
 @dataclass(frozen=True)
@@ -167,8 +176,7 @@ def _texts(columns: Mapping[str, Column], given: Mapping[str, Any], number: int)
         try:
             row[name] = column.type.write(value)
         except types.BadValue as err:
-            sentence = rules.bad_value(column, err.for_column(name))
-            raise Invalid({"records": [sentence], "records_row": number}) from err
+            raise BadCell(column, err.for_column(name), number) from err
     return row
 
 

@@ -13,24 +13,22 @@ from typing import Any
 from google.cloud import bigquery
 
 from ckanext.bigquery_datastore.backend import query
-from ckanext.bigquery_datastore.backend.designer import checks
 from ckanext.bigquery_datastore.backend.search.select import Select
 from ckanext.bigquery_datastore.backend.table import types
 from ckanext.bigquery_datastore.backend.table.lookup import ID, Column, Table
 from ckanext.bigquery_datastore.backend.table.model import quote_name
 from ckanext.bigquery_datastore.backend.write import numbers, records
-from ckanext.bigquery_datastore.backend.write.records import Batch, Source
+from ckanext.bigquery_datastore.backend.write.records import Batch, Keyed, Source
 from ckanext.bigquery_datastore.errors import Invalid
 
 
 def insert(
-    client: bigquery.Client, table: Table, given: Any, *, dry_run: bool, returning: bool
+    client: bigquery.Client, table: Table, batch: Batch, *, dry_run: bool, returning: bool
 ) -> list[dict[str, Any]]:
-    """Append records; those records with their ``_id`` when ``returning``.
+    """Append checked records; those records with their ``_id`` when ``returning``.
 
-    :raises Invalid: a record is bad or its key is taken; nothing is written
+    :raises Invalid: the key of one is taken; nothing is written
     """
-    batch = checks.inserted(client, table, records.new_rows(table, given))
     if not batch.rows or not table.user_columns:
         return []
     check_keys(client, table, batch)
@@ -152,17 +150,16 @@ def _matches(
 def upsert(
     client: bigquery.Client,
     table: Table,
-    given: Any,
+    rows: Sequence[Keyed],
     *,
     update_only: bool,
     dry_run: bool,
     returning: bool,
 ) -> list[dict[str, Any]]:
-    """Change the rows that records mean, and insert the others unless ``update_only``.
+    """Change the rows that checked records mean, and insert the others unless ``update_only``.
 
-    :raises Invalid: a record is bad, or (``update_only``) means no row; nothing is written
+    :raises Invalid: (``update_only``) one means no row; nothing is written
     """
-    rows = checks.changed(client, table, records.keyed_rows(table, given), update_only=update_only)
     batches = records.folded(table, rows)
     if update_only:
         for batch in batches:
