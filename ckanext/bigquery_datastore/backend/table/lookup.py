@@ -126,12 +126,11 @@ def reference(id: str) -> bigquery.TableReference:
     return bigquery.DatasetReference(config.project(), config.dataset()).table(id)
 
 
-def get_table(
-    client: bigquery.Client, id: str, timeout: float = clients.CALL_SECONDS
-) -> Table | None:
+def get_table(client: bigquery.Client, id: str, timeout: float | None = None) -> Table | None:
     """The table or view of this name in the site's dataset, or None. One free request.
 
-    :raises OutsideError: Google refuses or does not answer within ``timeout`` seconds
+    :raises OutsideError: Google refuses or does not answer within ``timeout`` seconds, or
+        ``clients.CALL_SECONDS``
     """
     if not is_name(id):
         return None
