@@ -57,7 +57,7 @@ def _stream(plan: DumpPlan, state: downloads.Ready, request: Request) -> Respons
     if request.method == "HEAD":
         return response
     sources = [
-        Source(_signed(plan, found, "GET"), found.size, found.generation, found.crc32c)
+        Source(_signed(plan, found, "GET"), found.size, found.generation, crc32c=found.crc32c)
         for found in state.objects
     ]
     patience = Patience(_CONNECT, _READ, first_byte=config.wait_seconds())

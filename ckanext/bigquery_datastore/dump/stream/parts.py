@@ -26,8 +26,8 @@ class Source:
     url: str
     size: int | None = None
     generation: int | None = None
-    crc32c: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
+    crc32c: str | None = None
 
     def __repr__(self) -> str:
         # The signature in the URL opens the object to whoever reads a log.

@@ -12,7 +12,6 @@ import pytest
 
 from ckanext.bigquery_datastore import clients
 from ckanext.bigquery_datastore.dump import engine as engine_module
-from ckanext.bigquery_datastore.dump import storage as storage_module
 from ckanext.bigquery_datastore.dump.state import Ready
 from ckanext.bigquery_datastore.dump.storage import Gone, Headers, Store, Taken
 from ckanext.bigquery_datastore.dump.stream import ByteRange, Patience, Source, open_stream
@@ -170,7 +169,6 @@ def test_no_operation_outlasts_what_is_left_of_the_wait(own_emulator, place, ope
 def test_a_stalled_write_of_an_export_is_told_when_the_wait_is_over(
     own_emulator, place, monkeypatch, call
 ):
-    monkeypatch.setattr(engine_module, "ASSEMBLY_SECONDS", 1)
     place.fill("t", ROWS, name="STRING")
     plan = place.plan("t", "csv")
     own_emulator.fault(path=call, delay=20, times=0)
@@ -289,4 +287,3 @@ def test_an_export_gives_the_whole_file_or_an_error_and_the_file_next(
     own_emulator.mend()
     whole_file(place)
     assert len(place.export_jobs()) == 1
-    assert storage_module.UPLOAD_SECONDS == 30
