@@ -13,9 +13,11 @@ from ckan.plugins import toolkit as tk
 
 from ckanext.bigquery_datastore import clients, config, downloads, jobs, load, purging
 from ckanext.bigquery_datastore.backend import BigQueryBackend, door
-from ckanext.bigquery_datastore.backend.table.types import Type, of_name
+from ckanext.bigquery_datastore.backend.table.naming import of_name
+from ckanext.bigquery_datastore.backend.table.types import Type
 from ckanext.bigquery_datastore.dump import sweep as sweeping
 from ckanext.bigquery_datastore.dump.formats import FORMATS
+from ckanext.bigquery_datastore.dump.objects import ROOT
 from ckanext.bigquery_datastore.errors import BigQueryDatastoreError
 
 # What CKAN's blanket adds to `ckan`.
@@ -134,7 +136,7 @@ def sweep(resource: str | None) -> None:
     it for all resources, now, and mends what failed then.
     """
     with _said_to_person():
-        prefix = f"{sweeping.ROOT}{resource}/" if resource else sweeping.ROOT
+        prefix = f"{ROOT}{resource}/" if resource else ROOT
         deleted = sweeping.sweep(downloads.store_rw(), prefix, downloads.url_lifetime())
         if resource is None:
             deleted += load.sweep(clients.bigquery_rw(), downloads.store_rw())

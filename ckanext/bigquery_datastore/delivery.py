@@ -13,8 +13,8 @@ from flask import Request, Response
 from ckanext.bigquery_datastore import config, downloads
 from ckanext.bigquery_datastore.dump import sign
 from ckanext.bigquery_datastore.dump.accel import accel_headers
+from ckanext.bigquery_datastore.dump.objects import StoredObject
 from ckanext.bigquery_datastore.dump.plan import DumpPlan
-from ckanext.bigquery_datastore.dump.storage import StoredObject
 from ckanext.bigquery_datastore.dump.stream import Patience, Source, open_stream
 from ckanext.bigquery_datastore.dump.stream.ranges import RangeAnswer, parse_range, range_applies
 

@@ -23,7 +23,7 @@ from ckan.plugins import toolkit as tk
 from ckanext.bigquery_datastore import backend, clients, compat, config
 from ckanext.bigquery_datastore.backend import door
 from ckanext.bigquery_datastore.backend.query import Refused
-from ckanext.bigquery_datastore.backend.search.select import build
+from ckanext.bigquery_datastore.backend.search.build import build
 from ckanext.bigquery_datastore.backend.sql import results
 from ckanext.bigquery_datastore.backend.sql.check import Checked
 from ckanext.bigquery_datastore.backend.sql.select import select_of

@@ -13,8 +13,9 @@ from collections.abc import Iterable
 from ckanext.bigquery_datastore import clients, config
 from ckanext.bigquery_datastore.backend import door
 from ckanext.bigquery_datastore.dump import sweep
+from ckanext.bigquery_datastore.dump.objects import ROOT, StoredObject
 from ckanext.bigquery_datastore.dump.state import FILES
-from ckanext.bigquery_datastore.dump.storage import Store, StoredObject
+from ckanext.bigquery_datastore.dump.storage import Store
 from ckanext.bigquery_datastore.errors import OutsideError
 
 log = logging.getLogger(__name__)
@@ -29,7 +30,7 @@ QUERY = "sql-"
 def purge(resource_ids: Iterable[str]) -> None:
     """Delete the exports of these resources, and those of queries: they may hold the same rows."""
     until = time.monotonic() + PURGE_SECONDS
-    prefixes = [f"{sweep.ROOT}{name}" for name in (*(f"{id}/" for id in resource_ids), QUERY)]
+    prefixes = [f"{ROOT}{name}" for name in (*(f"{id}/" for id in resource_ids), QUERY)]
     for prefix in prefixes:
         FILES.forget_under(prefix)
         try:
@@ -46,7 +47,7 @@ def purge_orphans(tables: Iterable[str]) -> int:
     there = set(tables)
     store = _store()
     owners: dict[str, list[StoredObject]] = {}
-    for found in store.list(sweep.ROOT):
+    for found in store.list(ROOT):
         owners.setdefault(found.name.split("/")[1], []).append(found)
     return sum(
         store.delete(found for found in objects if not _may_stay(name, found, there))

@@ -9,7 +9,7 @@ from typing import Any
 from ckanext.bigquery_datastore import clients
 from ckanext.bigquery_datastore.backend import door
 from ckanext.bigquery_datastore.backend.designer import checks, rules
-from ckanext.bigquery_datastore.backend.search.select import get_list
+from ckanext.bigquery_datastore.backend.search.build import get_list
 from ckanext.bigquery_datastore.backend.table import definition
 from ckanext.bigquery_datastore.backend.table.lookup import Table, get_table
 from ckanext.bigquery_datastore.backend.table.model import with_columns

@@ -9,13 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ckanext.bigquery_datastore.dump.storage import (
-    COMPOSE_LIMIT,
-    Headers,
-    Store,
-    StoredObject,
-    side_by_side,
-)
+from ckanext.bigquery_datastore.dump.objects import COMPOSE_LIMIT, Headers, StoredObject
+from ckanext.bigquery_datastore.dump.storage import Store, side_by_side
 
 _NODE_HEADERS = Headers(content_type="application/octet-stream")
 

@@ -6,8 +6,9 @@ import datetime as dt
 import hashlib
 from dataclasses import dataclass
 
+from ckanext.bigquery_datastore.dump.objects import Headers, StoredObject
 from ckanext.bigquery_datastore.dump.plan import DumpPlan
-from ckanext.bigquery_datastore.dump.storage import Headers, Store, StoredObject, Taken
+from ckanext.bigquery_datastore.dump.storage import Store, Taken
 
 
 @dataclass(frozen=True)

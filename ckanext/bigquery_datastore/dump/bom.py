@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 
+from ckanext.bigquery_datastore.dump.objects import OBJECT_LIMIT
 from ckanext.bigquery_datastore.dump.parts import once
 from ckanext.bigquery_datastore.dump.plan import DumpPlan
 from ckanext.bigquery_datastore.dump.state import Ready
-from ckanext.bigquery_datastore.dump.storage import OBJECT_LIMIT, ComposeRefused, Store
+from ckanext.bigquery_datastore.dump.storage import ComposeRefused, Store
 
 log = logging.getLogger(__name__)
 

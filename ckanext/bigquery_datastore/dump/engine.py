@@ -32,16 +32,10 @@ from ckanext.bigquery_datastore.dump.attempt import (
     now,
 )
 from ckanext.bigquery_datastore.dump.footers import merged_footer
+from ckanext.bigquery_datastore.dump.objects import OBJECT_LIMIT, Headers, StoredObject
 from ckanext.bigquery_datastore.dump.plan import DumpPlan
 from ckanext.bigquery_datastore.dump.state import Ready, Running
-from ckanext.bigquery_datastore.dump.storage import (
-    OBJECT_LIMIT,
-    ComposeRefused,
-    Gone,
-    Headers,
-    Store,
-    StoredObject,
-)
+from ckanext.bigquery_datastore.dump.storage import ComposeRefused, Gone, Store
 from ckanext.bigquery_datastore.dump.sweep import sweep
 from ckanext.bigquery_datastore.errors import ExportFailed, NotReachable, OutsideError
 from ckanext.bigquery_datastore.recent import Recent

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ckanext.bigquery_datastore.dump import parquet
-from ckanext.bigquery_datastore.dump.storage import Store, StoredObject, side_by_side
+from ckanext.bigquery_datastore.dump.objects import StoredObject
+from ckanext.bigquery_datastore.dump.storage import Store, side_by_side
 
 
 def merged_footer(

@@ -6,9 +6,10 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 
+from ckanext.bigquery_datastore.dump.objects import Headers, StoredObject
 from ckanext.bigquery_datastore.dump.plan import DumpPlan
 from ckanext.bigquery_datastore.dump.state import Ready
-from ckanext.bigquery_datastore.dump.storage import Gone, Headers, Store, StoredObject, Taken
+from ckanext.bigquery_datastore.dump.storage import Gone, Store, Taken
 
 
 def publish(

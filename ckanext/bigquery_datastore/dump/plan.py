@@ -21,8 +21,7 @@ from ckanext.bigquery_datastore.backend.search.select import Select
 from ckanext.bigquery_datastore.backend.sql.select import SqlSelect
 from ckanext.bigquery_datastore.backend.table.model import ID, Column, Table
 from ckanext.bigquery_datastore.dump.formats import STORED, Format
-from ckanext.bigquery_datastore.dump.storage import Headers, StoredObject
-from ckanext.bigquery_datastore.dump.sweep import ROOT
+from ckanext.bigquery_datastore.dump.objects import ROOT, Headers, StoredObject
 
 # To be raised when the same plan gives other bytes than before: old files are then not found.
 LAYOUT = 1

@@ -15,7 +15,8 @@ from google.auth import exceptions as auth_exc
 from google.auth.transport.requests import Request
 
 from ckanext.bigquery_datastore import clients, config
-from ckanext.bigquery_datastore.dump.storage import Store, StoredObject
+from ckanext.bigquery_datastore.dump.objects import StoredObject
+from ckanext.bigquery_datastore.dump.storage import Store
 from ckanext.bigquery_datastore.errors import PermissionMissing
 from ckanext.bigquery_datastore.recent import Recent
 

@@ -6,7 +6,7 @@ import datetime as dt
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ckanext.bigquery_datastore.dump.storage import StoredObject
+from ckanext.bigquery_datastore.dump.objects import StoredObject
 from ckanext.bigquery_datastore.recent import Recent
 
 

@@ -15,10 +15,10 @@ import datetime as dt
 import math
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from io import BytesIO
 from typing import IO, Any, TypeVar
 
@@ -27,13 +27,8 @@ from google.api_core import exceptions as gexc
 from google.cloud import storage
 
 from ckanext.bigquery_datastore import clients
+from ckanext.bigquery_datastore.dump.objects import Headers, StoredObject
 from ckanext.bigquery_datastore.errors import NotReachable, OutsideError, PermissionMissing
-
-# https://cloud.google.com/storage/docs/composite-objects
-COMPOSE_LIMIT = 32
-
-# https://cloud.google.com/storage/quotas#objects
-OBJECT_LIMIT = 5 * 2**40
 
 # For one write or compose: they take longer than a question.
 UPLOAD_SECONDS = 30.0
@@ -64,27 +59,6 @@ class Gone(NotReachable):
 
 class ComposeRefused(OutsideError):
     """The bucket does not let objects be composed (a retention policy, a missing permission)."""
-
-
-@dataclass(frozen=True)
-class StoredObject:
-    """One generation of an object. ``size`` in bytes."""
-
-    name: str
-    size: int
-    generation: int
-    created: dt.datetime
-    crc32c: str = ""
-    metadata: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Headers:
-    """What an object says of itself when it is downloaded."""
-
-    content_type: str
-    content_disposition: str | None = None
-    metadata: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

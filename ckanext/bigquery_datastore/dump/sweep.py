@@ -11,9 +11,8 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from ckanext.bigquery_datastore.dump.storage import Store, StoredObject
-
-ROOT = "dumps/"
+from ckanext.bigquery_datastore.dump.objects import StoredObject
+from ckanext.bigquery_datastore.dump.storage import Store
 
 # An answer may be given from what a process heard of a table a moment ago (metadata_ttl_seconds, an
 # hour at most): a URL may be signed for a superseded file that long after the newer one is there.

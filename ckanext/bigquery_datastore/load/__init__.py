@@ -23,7 +23,8 @@ from ckanext.bigquery_datastore.backend import query
 from ckanext.bigquery_datastore.backend.table.lookup import ID, get_table, quote_name, reference
 from ckanext.bigquery_datastore.backend.table.types import Type
 from ckanext.bigquery_datastore.backend.write import lock, numbers, replace
-from ckanext.bigquery_datastore.dump.storage import Headers, Store, StoredObject
+from ckanext.bigquery_datastore.dump.objects import Headers, StoredObject
+from ckanext.bigquery_datastore.dump.storage import Store
 from ckanext.bigquery_datastore.errors import BadRequest
 from ckanext.bigquery_datastore.load import columns
 from ckanext.bigquery_datastore.load.columns import Staged

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 from google.cloud import bigquery
 
-from ckanext.bigquery_datastore.backend.table import types
+from ckanext.bigquery_datastore.backend.table import naming
 from ckanext.bigquery_datastore.backend.table.model import ID, Table, quote_name
-from ckanext.bigquery_datastore.backend.table.types import LEGACY_NAMES, TYPES, Type
+from ckanext.bigquery_datastore.backend.table.naming import LEGACY_NAMES
+from ckanext.bigquery_datastore.backend.table.types import TYPES, Type
 from ckanext.bigquery_datastore.errors import BadRequest
 from ckanext.bigquery_datastore.load.files import PLACE, ROW, place
 
@@ -124,9 +125,9 @@ def inferred_type(field: bigquery.SchemaField) -> Type:
     bq_type = _bq_type(field)
     if bq_type == "STRUCT":
         return TYPES["nested"]
-    element = types.of_column(bq_type, False, None)
+    element = naming.of_column(bq_type, False, None)
     if field.mode == "REPEATED":
-        return types.of_name(f"_{element.name}") or TYPES["nested"]
+        return naming.of_name(f"_{element.name}") or TYPES["nested"]
     return TYPES["jsonb"] if bq_type == "JSON" else element
 
 

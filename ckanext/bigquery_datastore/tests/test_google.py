@@ -26,8 +26,9 @@ from google.api_core import exceptions as gexc
 from google.cloud import bigquery, storage
 
 from ckanext.bigquery_datastore.dump import export, pages
+from ckanext.bigquery_datastore.dump.objects import Headers
 from ckanext.bigquery_datastore.dump.state import Ready
-from ckanext.bigquery_datastore.dump.storage import Headers, Taken
+from ckanext.bigquery_datastore.dump.storage import Taken
 from ckanext.bigquery_datastore.tests.dump.exporting import Place, a_place
 
 FIELDS = [

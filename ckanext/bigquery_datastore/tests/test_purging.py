@@ -14,7 +14,7 @@ from ckan.cli.cli import ckan
 from ckan.tests import factories, helpers
 
 from ckanext.bigquery_datastore import config, purging
-from ckanext.bigquery_datastore.dump.storage import Headers, StoredObject
+from ckanext.bigquery_datastore.dump.objects import Headers, StoredObject
 from ckanext.bigquery_datastore.errors import NotReachable
 from ckanext.bigquery_datastore.tests.dump.exporting import Place
 from ckanext.bigquery_datastore.tests.visiting import visit

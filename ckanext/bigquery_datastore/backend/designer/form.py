@@ -23,6 +23,8 @@ from ckan.types import (
 from ckanext.tabledesigner import validators as core
 from ckanext.tabledesigner.interfaces import ColumnConstraint
 
+from ckanext.bigquery_datastore.backend.table import naming
+
 # isort: split
 # Behind the interfaces: core's modules import each other, which goes well in this order only.
 from ckanext.tabledesigner.column_constraints import PatternConstraint, RangeConstraint
@@ -38,7 +40,7 @@ def check_type(
 ) -> None:
     """That a column of this type could hold the value."""
     name = _beside(key, data, "type")
-    type_ = types.of_name(str(name))
+    type_ = naming.of_name(str(name))
     try:
         if type_ is not None:  # or else datastore_create says so
             type_.write(data[key])
@@ -51,7 +53,10 @@ def compare_minimum(
     key: FlattenKey, data: FlattenDataDict, errors: FlattenErrorDict, context: Context
 ) -> None:
     """That the value is not below ``tdminimum``, by the order of the column's type."""
-    type_, minimum = types.of_name(str(_beside(key, data, "type"))), _beside(key, data, "tdminimum")
+    type_, minimum = (
+        naming.of_name(str(_beside(key, data, "type"))),
+        _beside(key, data, "tdminimum"),
+    )
     if type_ is None or minimum is None:
         return
     try:

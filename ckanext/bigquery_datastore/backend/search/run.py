@@ -22,14 +22,9 @@ from ckanext.bigquery_datastore.backend import query
 from ckanext.bigquery_datastore.backend.parameters import Parameter
 from ckanext.bigquery_datastore.backend.search import bounds, results
 from ckanext.bigquery_datastore.backend.search import filters as filters_module
-from ckanext.bigquery_datastore.backend.search.select import (
-    Select,
-    T,
-    build,
-    get_list,
-    invalid_value,
-)
-from ckanext.bigquery_datastore.backend.table import types
+from ckanext.bigquery_datastore.backend.search.build import build, get_list, invalid_value
+from ckanext.bigquery_datastore.backend.search.select import Select, T
+from ckanext.bigquery_datastore.backend.table import reading
 from ckanext.bigquery_datastore.backend.table.lookup import ID, Column, Table
 from ckanext.bigquery_datastore.errors import Invalid
 
@@ -162,7 +157,7 @@ def _parameter(name: str, value: Any) -> Parameter:
     if isinstance(value, int):
         return Parameter(name, "INT64", str(value))
     if isinstance(value, float):
-        return Parameter(name, "FLOAT64", types.float_text(value))
+        return Parameter(name, "FLOAT64", reading.float_text(value))
     return Parameter(name, "STRING", str(value))
 
 

@@ -13,7 +13,7 @@ from google.cloud.bigquery.table import Row
 from ckanext.bigquery_datastore.backend import query
 from ckanext.bigquery_datastore.backend.search.run import Found
 from ckanext.bigquery_datastore.backend.sql.check import MOST_TABLES, Checked, NotAllowed
-from ckanext.bigquery_datastore.backend.table import types
+from ckanext.bigquery_datastore.backend.table import naming, types
 from ckanext.bigquery_datastore.backend.table.lookup import Column
 from ckanext.bigquery_datastore.errors import TooLarge
 
@@ -107,7 +107,7 @@ def _references(job: bigquery.QueryJob) -> set[tuple[str, str, str]]:
 def column_of(checked: Checked, field: bigquery.SchemaField) -> Column:
     """An output as a column: with the CKAN type of the column it comes from, where that shows."""
     repeated = field.mode == "REPEATED"
-    plain = types.of_column(field.field_type, repeated, None)
+    plain = naming.of_column(field.field_type, repeated, None)
     origin = checked.column(field.name, plain.bq)
     if origin is not None and not repeated:
         return Column(origin.name, origin.type, field.name)

@@ -17,7 +17,7 @@ from google.cloud import bigquery
 
 from ckanext.bigquery_datastore import clients, config
 from ckanext.bigquery_datastore.backend import query
-from ckanext.bigquery_datastore.backend.table import types
+from ckanext.bigquery_datastore.backend.table import guessing, naming, types
 from ckanext.bigquery_datastore.backend.table.lookup import (
     ID,
     Column,
@@ -71,7 +71,7 @@ def wishes(
         if name not in existing:
             if not given.get("type") and (first is None or name not in first):
                 raise Invalid({"fields": [f'"{name}" type not guessable']})
-            known = _type(given.get("type") or types.guess((first or {})[name]))
+            known = _type(given.get("type") or guessing.guess((first or {})[name]))
         elif given.get("type"):
             _type(given["type"])
         info = given.get("info")
@@ -84,7 +84,7 @@ def wishes(
     for name, value in (first or {}).items():
         if name not in names and name not in existing:
             _check_name(name)
-            found.append(Wish(name, _type(types.guess(value))))
+            found.append(Wish(name, _type(guessing.guess(value))))
     return found
 
 
@@ -99,7 +99,7 @@ def _first_record(records: Any) -> Mapping[str, Any] | None:
 
 
 def _type(name: Any) -> types.Type:
-    found = types.of_name(str(name))
+    found = naming.of_name(str(name))
     if found is None:
         raise Invalid({"fields": [f'"{name}" is not a valid field type']})
     return found

@@ -11,7 +11,7 @@ from google.api_core import exceptions as gexc
 from google.cloud import bigquery
 
 from ckanext.bigquery_datastore import clients, config
-from ckanext.bigquery_datastore.backend.table import types
+from ckanext.bigquery_datastore.backend.table import naming
 from ckanext.bigquery_datastore.backend.table.model import (
     ALIAS_LABEL,
     ID,
@@ -56,7 +56,7 @@ def _column_from_api(api: bigquery.SchemaField, long: Mapping[str, Any]) -> Colu
     repeated = api.mode == "REPEATED"
     return Column(
         name=data.get("name") or api.name,
-        type=types.of_column(api.field_type, repeated, data.get("type")),
+        type=naming.of_column(api.field_type, repeated, data.get("type")),
         stored=api.name,
         repeated=repeated,
         fields=tuple(_column_from_api(child, {}) for child in api.fields),

@@ -34,7 +34,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ckanext.bigquery_datastore.backend.table import types
+from ckanext.bigquery_datastore.backend.table import naming, types
 from ckanext.bigquery_datastore.backend.table.types import Type
 
 ID = "_id"
@@ -206,7 +206,7 @@ def column_description(column: Column) -> tuple[str, bool]:
     """
     text, data = _human(column)
     base: dict[str, Any] = {}
-    if types.of_column(column.bq_type, column.repeated, None).native != column.type.native:
+    if naming.of_column(column.bq_type, column.repeated, None).native != column.type.native:
         # The native name also tells varchar(20) from varchar.
         base["type"] = (
             column.type.name

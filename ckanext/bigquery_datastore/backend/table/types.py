@@ -18,166 +18,17 @@ Types of tables that CKAN did not make get a name to show, and are read as they 
 
 from __future__ import annotations
 
-import base64
-import datetime
-import json
-import math
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from decimal import Decimal
 from functools import partial
 from typing import Any
 
-from ckanext.bigquery_datastore.backend.table import values
+from ckanext.bigquery_datastore.backend.table import conversion, reading, values
+from ckanext.bigquery_datastore.backend.table.conversion import SqlOf
+from ckanext.bigquery_datastore.backend.table.reading import Json
 from ckanext.bigquery_datastore.backend.table.values import BadValue as BadValue
 
-Json = Any  # what json.loads gives
-SqlOf = Callable[[str], str]
-
-
-# --- reading: what google-cloud-bigquery gives -> what core's JSON API gives -----------------
-
-
-def _same(value: Any) -> Json:
-    return value
-
-
-def _read_number(value: Any) -> Json:
-    """PostgreSQL writes a float without a fraction as 40, and the odd ones as texts."""
-    if isinstance(value, Decimal):
-        return int(value) if value == value.to_integral_value() else value.normalize()
-    if not isinstance(value, float):
-        return value
-    if math.isnan(value):
-        return "NaN"
-    if math.isinf(value):
-        return "Infinity" if value > 0 else "-Infinity"
-    return int(value) if value.is_integer() and abs(value) < 1e15 else value
-
-
-def _fraction(micros: int) -> str:
-    return f".{micros:06d}".rstrip("0") if micros else ""
-
-
-def _read_time(value: Any) -> Json:
-    return value.strftime("%H:%M:%S") + _fraction(value.microsecond)
-
-
-def _read_timestamp(value: Any, milliseconds: bool = True) -> Json:
-    text = value.replace(microsecond=0, tzinfo=None).isoformat()
-    return f"{text}.{value.microsecond // 1000:03d}" if milliseconds else text
-
-
-def _read_timestamptz(value: Any) -> Json:
-    return (
-        value.astimezone(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%S").rjust(19, "0")
-        + f"{_fraction(value.microsecond)}+00:00"
-    )
-
-
-def _read_json(value: Any) -> Json:
-    return json.loads(value) if isinstance(value, str) else value
-
-
-def _read_bytes(value: Any) -> Json:
-    return base64.b64encode(value).decode("ascii")
-
-
-def _read_other(value: Any) -> Json:
-    """Values of columns that CKAN did not make: structs, arrays, intervals, ranges."""
-    if isinstance(value, Mapping):
-        return {key: _read_other(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_read_other(item) for item in value]
-    if isinstance(value, bytes):
-        return _read_bytes(value)
-    if isinstance(value, (float, Decimal)):
-        return _read_number(value)
-    if value is None or isinstance(value, (bool, int, str)):
-        return value
-    if isinstance(value, (datetime.date, datetime.time)):
-        return value.isoformat()
-    return str(value)
-
-
-# --- text: what core's CSV has for a value of the client library ------------------------------
-
-
-def _text_of(value: Any) -> str:
-    return str(value)
-
-
-def _text_of_bool(value: Any) -> str:
-    return "t" if value else "f"
-
-
-def float_text(value: float) -> str:
-    """A float as PostgreSQL 12 and newer print it: the shortest text that reads back."""
-    if math.isnan(value):
-        return "NaN"
-    if math.isinf(value):
-        return "Infinity" if value > 0 else "-Infinity"
-    number = Decimal(repr(float(value)))
-    digits, exponent = f"{number.normalize():e}".split("e")
-    if -4 <= int(exponent) < 15:
-        return values.plain_number(number)
-    return f"{digits}e{'-' if int(exponent) < 0 else '+'}{abs(int(exponent)):02d}"
-
-
-def _text_of_json(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
-
-
-def _text_of_foreign(value: Any) -> str:
-    read_value = _read_other(value)
-    return read_value if isinstance(read_value, str) else _text_of_json(read_value)
-
-
-# --- SQL: text that was checked -> a value of the column's type, and back --------------------
-
-
-def _cast(bq_type: str) -> SqlOf:
-    return lambda sql: f"CAST({sql} AS {bq_type})"
-
-
-def _as_is(sql: str) -> str:
-    return sql
-
-
-def _export_float(sql: str) -> str:
-    """PostgreSQL's text: the fewest of 15, 16 and 17 digits that read back, an exponent from 1e15.
-
-    BigQuery's own CAST never writes 16 digits, and takes the sign from -0 (it is as it is in
-    GoogleSQL's RoundTripDoubleToString: https://github.com/google/googlesql). SAFE_CAST, because
-    the largest numbers do not fit any more once they are rounded.
-    """
-
-    def written(form: str) -> str:
-        return f"FORMAT('{form}', {sql})"
-
-    def if_exact(form: str) -> str:
-        return f"WHEN SAFE_CAST({written(form)} AS FLOAT64) = {sql} THEN {written(form)}"
-
-    return (
-        f"CASE WHEN IS_NAN({sql}) THEN 'NaN' "
-        f"WHEN IS_INF({sql}) THEN IF({sql} > 0, 'Infinity', '-Infinity') {if_exact('%.15g')} "
-        f"WHEN ABS({sql}) >= 1e15 THEN CASE {if_exact('%.15e')} ELSE {written('%.16e')} END "
-        f"{if_exact('%.16g')} ELSE {written('%.17g')} END"
-    )
-
-
-def _export_document(sql: str) -> str:
-    return f"IFNULL({sql}, 'null')"
-
-
-def _export_json(sql: str) -> str:
-    # TO_JSON_STRING makes the text 'null' of a NULL.
-    return f"IF({sql} IS NULL, NULL, TO_JSON_STRING({sql}))"
-
-
-def _formatted(function: str, pattern: str) -> SqlOf:
-    return lambda sql: f"{function}('{pattern}', {sql})"
+_AS_STRING = conversion.cast("STRING")
 
 
 @dataclass(frozen=True)
@@ -195,10 +46,10 @@ class Type:
     native: str
     bq: str
     writer: values.Writer = field(compare=False)
-    read: Callable[[Any], Json] = field(default=_same, compare=False)
-    csv: Callable[[Any], str] = field(default=_text_of, compare=False)
-    from_text: SqlOf = field(default=_as_is, compare=False)
-    export: SqlOf = field(default=_as_is, compare=False)
+    read: Callable[[Any], Json] = field(default=reading.same, compare=False)
+    csv: Callable[[Any], str] = field(default=reading.text_of, compare=False)
+    from_text: SqlOf = field(default=conversion.as_is, compare=False)
+    export: SqlOf = field(default=conversion.as_is, compare=False)
     aliases: tuple[str, ...] = ()
     element: str | None = None
     document: bool = False  # JSON in a STRING; core's text formats write NULL as ``null``
@@ -219,7 +70,7 @@ class Type:
     @property
     def holds_json(self) -> bool:
         """Whether its values are JSON documents, whatever BigQuery keeps them in."""
-        return self.read is _read_json
+        return self.read is reading.document
 
     @property
     def is_number(self) -> bool:
@@ -228,9 +79,15 @@ class Type:
 
 def _integer(name: str, native: str, bits: int, *aliases: str) -> Type:
     write = partial(values.integer, type_name=native, bits=bits)
-    cast = _cast("INT64")
+    cast = conversion.cast("INT64")
     return Type(
-        name, native, "INT64", write, from_text=cast, export=_cast("STRING"), aliases=aliases
+        name,
+        native,
+        "INT64",
+        write,
+        from_text=cast,
+        export=_AS_STRING,
+        aliases=aliases,
     )
 
 
@@ -256,10 +113,10 @@ _ROWS = (
         "numeric",
         "NUMERIC",
         values.numeric,
-        read=_read_number,
+        read=reading.number,
         csv=values.plain_number,
         from_text=lambda sql: f"PARSE_NUMERIC({sql})",
-        export=_cast("STRING"),
+        export=_AS_STRING,
         aliases=("decimal",),
     ),
     Type(
@@ -267,10 +124,10 @@ _ROWS = (
         "double precision",
         "FLOAT64",
         values.floating,
-        read=_read_number,
-        csv=float_text,
-        from_text=_cast("FLOAT64"),
-        export=_export_float,
+        read=reading.number,
+        csv=reading.float_text,
+        from_text=conversion.cast("FLOAT64"),
+        export=conversion.float_text,
         aliases=("float", "double precision"),
     ),
     Type(
@@ -278,10 +135,10 @@ _ROWS = (
         "real",
         "FLOAT64",
         values.floating,
-        read=_read_number,
-        csv=float_text,
-        from_text=_cast("FLOAT64"),
-        export=_export_float,
+        read=reading.number,
+        csv=reading.float_text,
+        from_text=conversion.cast("FLOAT64"),
+        export=conversion.float_text,
         aliases=("real",),
     ),
     Type(
@@ -289,8 +146,8 @@ _ROWS = (
         "boolean",
         "BOOL",
         values.boolean,
-        csv=_text_of_bool,
-        from_text=_cast("BOOL"),
+        csv=reading.text_of_bool,
+        from_text=conversion.cast("BOOL"),
         export=lambda sql: f"CASE WHEN {sql} THEN 't' WHEN NOT {sql} THEN 'f' END",
         aliases=("boolean",),
     ),
@@ -301,18 +158,18 @@ _ROWS = (
         values.date,
         read=lambda value: value.isoformat(),
         csv=lambda value: value.isoformat(),
-        from_text=_cast("DATE"),
-        export=_cast("STRING"),
+        from_text=conversion.cast("DATE"),
+        export=_AS_STRING,
     ),
     Type(
         "time",
         "time without time zone",
         "TIME",
         values.time,
-        read=_read_time,
-        csv=_read_time,
-        from_text=_cast("TIME"),
-        export=_formatted("FORMAT_TIME", "%H:%M:%E*S"),
+        read=reading.time,
+        csv=reading.time,
+        from_text=conversion.cast("TIME"),
+        export=conversion.formatted("FORMAT_TIME", "%H:%M:%E*S"),
         aliases=("time without time zone",),
     ),
     Type(
@@ -320,10 +177,10 @@ _ROWS = (
         "timestamp without time zone",
         "DATETIME",
         values.timestamp,
-        read=_read_timestamp,
-        csv=_read_timestamp,
-        from_text=_cast("DATETIME"),
-        export=_formatted("FORMAT_DATETIME", "%E4Y-%m-%dT%H:%M:%E3S"),
+        read=reading.timestamp,
+        csv=reading.timestamp,
+        from_text=conversion.cast("DATETIME"),
+        export=conversion.formatted("FORMAT_DATETIME", "%E4Y-%m-%dT%H:%M:%E3S"),
         aliases=("timestamp without time zone",),
     ),
     Type(
@@ -331,10 +188,10 @@ _ROWS = (
         "timestamp with time zone",
         "TIMESTAMP",
         values.timestamptz,
-        read=_read_timestamptz,
-        csv=lambda value: _read_timestamptz(value).replace("T", " ").removesuffix(":00"),
-        from_text=_cast("TIMESTAMP"),
-        export=_formatted("FORMAT_TIMESTAMP", "%E4Y-%m-%d %H:%M:%E*S+00"),
+        read=reading.timestamptz,
+        csv=lambda value: reading.timestamptz(value).replace("T", " ").removesuffix(":00"),
+        from_text=conversion.cast("TIMESTAMP"),
+        export=conversion.formatted("FORMAT_TIMESTAMP", "%E4Y-%m-%d %H:%M:%E*S+00"),
         aliases=("timestamp with time zone",),
     ),
     # Core turns ``json`` into its own type ``nested``, and back again for the client.
@@ -343,8 +200,8 @@ _ROWS = (
         "nested",
         "STRING",
         values.nested,
-        read=_read_json,
-        export=_export_document,
+        read=reading.document,
+        export=conversion.document,
         aliases=("json",),
         document=True,
     ),
@@ -353,13 +210,13 @@ _ROWS = (
         "jsonb",
         "STRING",
         values.jsonb_text,
-        read=_read_json,
-        csv=_text_of_json,
+        read=reading.document,
+        csv=reading.text_of_json,
     ),
 )
 
 TYPES: Mapping[str, Type] = {row.name: row for row in _ROWS}
-_BY_ALIAS = {alias: row for row in _ROWS for alias in (row.name, *row.aliases)}
+BY_ALIAS = {alias: row for row in _ROWS for alias in (row.name, *row.aliases)}
 
 
 def _refuse(value: Any) -> str:
@@ -367,7 +224,7 @@ def _refuse(value: Any) -> str:
 
 
 #: Columns of tables that CKAN did not make: BigQuery's type -> the row to show and export.
-_FOREIGN: Mapping[str, Type] = {
+FOREIGN: Mapping[str, Type] = {
     "STRING": TYPES["text"],
     "INT64": TYPES["int8"],
     "FLOAT64": TYPES["float8"],
@@ -387,15 +244,15 @@ _FOREIGN: Mapping[str, Type] = {
         TYPES["jsonb"],
         bq="JSON",
         from_text=lambda sql: f"PARSE_JSON({sql})",
-        export=_export_json,
+        export=conversion.json_text,
     ),
     "BYTES": Type(
         "bytea",
         "bytea",
         "BYTES",
         _refuse,
-        read=_read_bytes,
-        csv=_read_bytes,
+        read=reading.base64_text,
+        csv=reading.base64_text,
         export=lambda sql: f"TO_BASE64({sql})",
     ),
     "GEOGRAPHY": Type(
@@ -403,103 +260,28 @@ _FOREIGN: Mapping[str, Type] = {
         "geography",
         "GEOGRAPHY",
         _refuse,
-        read=_read_other,
+        read=reading.foreign,
         export=lambda sql: f"ST_ASTEXT({sql})",
     ),
     "INTERVAL": Type(
-        "interval", "interval", "INTERVAL", _refuse, read=_read_other, export=_cast("STRING")
+        "interval",
+        "interval",
+        "INTERVAL",
+        _refuse,
+        read=reading.foreign,
+        export=_AS_STRING,
     ),
-    "RANGE": Type("range", "range", "RANGE", _refuse, read=_read_other, export=_cast("STRING")),
+    "RANGE": Type("range", "range", "RANGE", _refuse, read=reading.foreign, export=_AS_STRING),
     "STRUCT": Type(
         "nested",
         "nested",
         "STRUCT",
         _refuse,
-        read=_read_other,
-        csv=_text_of_foreign,
-        export=_export_json,
+        read=reading.foreign,
+        csv=reading.text_of_foreign,
+        export=conversion.json_text,
     ),
 }
-
-#: The API's old names of BigQuery's types.
-LEGACY_NAMES = {
-    "INTEGER": "INT64",
-    "FLOAT": "FLOAT64",
-    "BOOLEAN": "BOOL",
-    "RECORD": "STRUCT",
-    "DECIMAL": "NUMERIC",
-    "BIGDECIMAL": "BIGNUMERIC",
-}
-
-
-def _write_plain_float(value: Any) -> str:
-    """A float inside JSON as ``array_to_json`` writes it: 1, not 1.0; a text for NaN."""
-    text = float_text(float(values.floating(value)))
-    return text if text[-1].isdigit() else f'"{text}"'
-
-
-def array_of(element: Type) -> Type:
-    """The array type that CKAN makes: a STRING with the JSON of the list."""
-    write = _write_plain_float if element.bq == "FLOAT64" else element.write
-    quoted = not (element.is_number or element.name == "bool")
-    return Type(
-        f"_{element.name}",
-        f"{element.native}[]",
-        "STRING",
-        partial(values.array, element=write, quoted=quoted),
-        read=_read_json,
-        export=_export_document,
-        element=element.name,
-        document=True,
-    )
-
-
-_MODIFIER = re.compile(r"\A(.*?)\s*\(\s*([0-9]+)\s*(?:,\s*([0-9]+)\s*)?\)\s*(.*)\Z")
-
-
-def of_name(name: str) -> Type | None:
-    """The type that a client asks for: ``int``, ``_text``, ``text[]``, ``varchar(20)`` …
-
-    None for what PostgreSQL has not, or what BigQuery has no place for.
-    """
-    given = " ".join(str(name).lower().split())
-    array = re.match(r"(.*?)\s*((\[\s*[0-9]*\s*\])+)\Z", given)
-    if array:
-        element = of_name(array.group(1))
-        return array_of(element) if element and not element.element else None
-    if given.startswith("_"):
-        element = TYPES.get(given[1:])
-        return array_of(element) if element else None
-    modifier = _MODIFIER.match(given)
-    if modifier is None:
-        return _BY_ALIAS.get(given)
-    base, first, second, rest = modifier.groups()
-    row = _BY_ALIAS.get(f"{base} {rest}".strip())
-    return _with_modifier(row, int(first), int(second or 0)) if row else None
-
-
-def _with_modifier(row: Type, first: int, second: int) -> Type | None:
-    if row.name in ("varchar", "bpchar"):
-        write = values.limited_text(first)
-        return replace(row, native=f"{row.native}({first})", writer=write)
-    if row.name == "numeric" and 1 <= first <= 38 and second <= first:
-        write = partial(values.numeric, precision=first, scale=second)
-        return replace(row, native=f"numeric({first},{second})", writer=write)
-    return row if row.name in ("time", "timestamp", "timestamptz") and first <= 6 else None
-
-
-def of_column(bq_type: str, repeated: bool, ckan_name: str | None) -> Type:
-    """The type of a stored column, by what its description says or else by BigQuery's type."""
-    bq_type = LEGACY_NAMES.get(bq_type, bq_type)
-    if repeated:
-        element = _FOREIGN.get(bq_type, _FOREIGN["STRUCT"])
-        return replace(
-            _FOREIGN["STRUCT"], name=f"_{element.name}", native=f"{element.native}[]", bq="ARRAY"
-        )
-    known = of_name(ckan_name) if ckan_name else None
-    if known is not None and known.bq == bq_type:
-        return known
-    return _FOREIGN.get(bq_type, _FOREIGN["STRUCT"])
 
 
 def export_text(type_: Type, sql: str, milliseconds: bool = True) -> str:
@@ -508,7 +290,7 @@ def export_text(type_: Type, sql: str, milliseconds: bool = True) -> str:
     ``milliseconds`` is core's option ``ckan.datastore.ms_in_timestamp``.
     """
     if type_.name == "timestamp" and not milliseconds:
-        return _formatted("FORMAT_DATETIME", "%E4Y-%m-%dT%H:%M:%S")(sql)
+        return conversion.formatted("FORMAT_DATETIME", "%E4Y-%m-%dT%H:%M:%S")(sql)
     return type_.export(sql)
 
 
@@ -517,7 +299,7 @@ def read(type_: Type, value: Any, milliseconds: bool = True) -> Json:
     if value is None:
         return None
     if type_.name == "timestamp":
-        return _read_timestamp(value, milliseconds)
+        return reading.timestamp(value, milliseconds)
     return type_.read(value)
 
 
@@ -526,40 +308,5 @@ def csv_text(type_: Type, value: Any, milliseconds: bool = True) -> str | None:
     if value is None:
         return "null" if type_.document else None
     if type_.name == "timestamp":
-        return _read_timestamp(value, milliseconds)
+        return reading.timestamp(value, milliseconds)
     return type_.csv(value)
-
-
-_DATE_FORMATS = (
-    "%Y-%m-%d",
-    "%Y-%m-%d %H:%M:%S",
-    "%Y-%m-%dT%H:%M:%S",
-    "%Y-%m-%dT%H:%M:%SZ",
-    "%d/%m/%Y",
-    "%m/%d/%Y",
-    "%d-%m-%Y",
-    "%m-%d-%Y",
-)
-
-
-def guess(value: Any) -> str:
-    """The type of a column that was not given one, from its first value, as core guesses."""
-    if isinstance(value, (dict, list)):
-        return "nested"
-    if isinstance(value, int):  # also a bool, as in core
-        return "int"
-    if isinstance(value, float):
-        return "float"
-    for convert, name in ((int, "integer"), (float, "numeric")):
-        try:
-            convert(value)
-            return name
-        except (TypeError, ValueError):
-            continue
-    for pattern in _DATE_FORMATS:
-        try:
-            datetime.datetime.strptime(value, pattern)
-            return "timestamp"
-        except (TypeError, ValueError):
-            continue
-    return "text"

@@ -318,7 +318,7 @@ def test_a_person_who_is_no_service_account_cannot_sign(resource, own_site, monk
 
 
 def sign_headers() -> Any:
-    from ckanext.bigquery_datastore.dump.storage import Headers
+    from ckanext.bigquery_datastore.dump.objects import Headers
 
     return Headers("text/plain")
 

@@ -12,8 +12,9 @@ import pytest
 
 from ckanext.bigquery_datastore import clients
 from ckanext.bigquery_datastore.dump import engine as engine_module
+from ckanext.bigquery_datastore.dump.objects import Headers
 from ckanext.bigquery_datastore.dump.state import Ready
-from ckanext.bigquery_datastore.dump.storage import Gone, Headers, Store, Taken
+from ckanext.bigquery_datastore.dump.storage import Gone, Store, Taken
 from ckanext.bigquery_datastore.dump.stream import ByteRange, Patience, Source, open_stream
 from ckanext.bigquery_datastore.errors import (
     NotReachable,

@@ -2,7 +2,7 @@
 
 import datetime as dt
 
-from ckanext.bigquery_datastore.dump.storage import StoredObject
+from ckanext.bigquery_datastore.dump.objects import StoredObject
 from ckanext.bigquery_datastore.dump.sweep import ATTEMPT_LIFETIME, MARGIN, superfluous
 
 NOW = dt.datetime(2026, 1, 10, tzinfo=dt.timezone.utc)

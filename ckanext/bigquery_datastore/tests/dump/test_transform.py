@@ -15,7 +15,7 @@ from ckanext.datastore import writer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ckanext.bigquery_datastore.backend.table import types
+from ckanext.bigquery_datastore.backend.table import reading
 from ckanext.bigquery_datastore.dump.transform import element_names, to_json, to_xml
 from ckanext.bigquery_datastore.errors import TransformError
 
@@ -174,7 +174,7 @@ def test_any_text_and_any_float_is_written_as_core_writes_it(
 
 
 def _float_cell(value: float) -> Cell:
-    text = types.float_text(value)
+    text = reading.float_text(value)
     return (text if value - value == 0 else f'"{text}"', repr(value))
 
 

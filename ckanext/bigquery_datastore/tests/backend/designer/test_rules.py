@@ -11,14 +11,14 @@ from ckanext.tabledesigner import plugin as designer
 from ckanext.tabledesigner.datastore import VALIDATE_DEFINITION_SQL
 
 from ckanext.bigquery_datastore.backend.designer import rules
-from ckanext.bigquery_datastore.backend.table import types
+from ckanext.bigquery_datastore.backend.table import naming, types
 from ckanext.bigquery_datastore.backend.table.model import Column
 
 NAME = rules.function_name("8c1f2b9e")
 
 
 def column(name: str, tdtype: str, type_name: str = "text", **data: Any) -> Column:
-    found = types.of_name(type_name)
+    found = naming.of_name(type_name)
     assert found is not None
     designed = {"tdtype": tdtype, "tdpkreq": "", **data}
     return Column(name, found, name, plugin_data={"tabledesigner": designed})
@@ -83,7 +83,7 @@ def test_names_and_choices_may_have_any_sign_in_them():
     ],
 )
 def test_bounds_are_compared_as_values_of_the_type(type_name, low, high):
-    type_ = types.of_name(type_name)
+    type_ = naming.of_name(type_name)
     for bound, value, has_passed in (
         ({"tdminimum": high}, low, False),
         ({"tdminimum": low}, high, True),

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from ckanext.bigquery_datastore.backend.search import fulltext
-from ckanext.bigquery_datastore.backend.search.select import build
-from ckanext.bigquery_datastore.backend.table import types
+from ckanext.bigquery_datastore.backend.search.build import build
+from ckanext.bigquery_datastore.backend.table import naming, types
 from ckanext.bigquery_datastore.backend.table.model import Column, Table
 from ckanext.bigquery_datastore.errors import Invalid
 
@@ -170,7 +170,7 @@ NASTY: list[Any] = [
     "type_name", sorted({*types.TYPES, "_text", "_int4", "_float8", "_nested"})
 )
 def test_a_filter_with_any_value_is_a_statement_or_refused(type_name: str) -> None:
-    kind = types.of_name(type_name)
+    kind = naming.of_name(type_name)
     assert kind is not None
     table = Table("p", "d", "t", (Column("c", kind, "c"),))
     for value in NASTY:

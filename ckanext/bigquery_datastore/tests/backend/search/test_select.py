@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from ckanext.bigquery_datastore.backend.parameters import Parameter
-from ckanext.bigquery_datastore.backend.search.select import build
-from ckanext.bigquery_datastore.backend.table import types
+from ckanext.bigquery_datastore.backend.search.build import build
+from ckanext.bigquery_datastore.backend.table import naming, types
 from ckanext.bigquery_datastore.backend.table.model import Column, Table
 from ckanext.bigquery_datastore.errors import Invalid
 
@@ -21,7 +21,7 @@ TABLE = Table(
         Column("name", types.TYPES["text"], "name"),
         Column("n (1)", types.TYPES["int4"], "n _1_"),
         Column("when", types.TYPES["timestamp"], "when"),
-        Column("list", types.array_of(types.TYPES["text"]), "list"),
+        Column("list", naming.array_of(types.TYPES["text"]), "list"),
     ),
 )
 

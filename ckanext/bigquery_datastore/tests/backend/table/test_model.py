@@ -7,7 +7,7 @@ from google.cloud import bigquery
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from ckanext.bigquery_datastore.backend.table import types
+from ckanext.bigquery_datastore.backend.table import naming
 from ckanext.bigquery_datastore.backend.table.lookup import from_api
 from ckanext.bigquery_datastore.backend.table.model import (
     COLUMN_LIMIT,
@@ -23,7 +23,7 @@ from ckanext.bigquery_datastore.backend.table.model import (
 
 
 def column(name: str = "c", type_name: str = "text", **more: object) -> Column:
-    known = types.of_name(type_name)
+    known = naming.of_name(type_name)
     assert known is not None
     return Column(name, known, more.pop("stored", name), **more)  # type: ignore[arg-type]
 

@@ -7,8 +7,9 @@ from decimal import Decimal
 
 import pytest
 
-from ckanext.bigquery_datastore.backend.table import types
-from ckanext.bigquery_datastore.backend.table.types import BadValue, of_name
+from ckanext.bigquery_datastore.backend.table import guessing, naming, reading, types
+from ckanext.bigquery_datastore.backend.table.naming import of_name
+from ckanext.bigquery_datastore.backend.table.types import BadValue
 
 
 @pytest.mark.parametrize(
@@ -124,7 +125,7 @@ def test_a_bad_value_is_refused_in_postgresqls_words(
     ],
 )
 def test_a_float_is_printed_as_postgresql_prints_it(value: float, text: str) -> None:
-    assert types.float_text(value) == text
+    assert reading.float_text(value) == text
 
 
 @pytest.mark.parametrize(
@@ -186,17 +187,17 @@ def test_milliseconds_can_be_left_out() -> None:
     ],
 )
 def test_a_type_is_guessed_from_the_first_value_as_core_does(value: object, guessed: str) -> None:
-    assert types.guess(value) == guessed
+    assert guessing.guess(value) == guessed
 
 
 @pytest.mark.parametrize("bq_type", ["BYTES", "GEOGRAPHY", "INTERVAL", "RANGE", "STRUCT", "JSON"])
 def test_columns_that_ckan_did_not_make_have_a_type_to_show(bq_type: str) -> None:
-    found = types.of_column(bq_type, False, None)
+    found = naming.of_column(bq_type, False, None)
     assert found.name
     assert types.export_text(found, "t.`c`") != "t.`c`"
 
 
 def test_an_array_of_bigquerys_own_is_shown_as_an_array() -> None:
-    found = types.of_column("INTEGER", True, None)
+    found = naming.of_column("INTEGER", True, None)
     assert (found.name, found.native) == ("_int8", "bigint[]")
     assert types.read(found, [1, 2]) == [1, 2]
