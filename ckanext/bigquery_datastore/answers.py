@@ -17,7 +17,7 @@ from ckan.plugins import toolkit as tk
 from flask import Response
 from werkzeug.http import is_resource_modified
 
-from ckanext.bigquery_datastore import config, delivery, downloads
+from ckanext.bigquery_datastore import config, delivery, downloads, gist
 from ckanext.bigquery_datastore.dump.plan import DumpPlan
 from ckanext.bigquery_datastore.errors import (
     BigQueryDatastoreError,
@@ -130,29 +130,18 @@ def failed(err: BigQueryDatastoreError) -> Response:
         response = Response(
             tk.render(
                 "bigquery_datastore/failed.html",
-                {"gist": _gist(err.status), "message": str(err)},
+                {"gist": gist.of(err.status), "message": gist.message(err)},
             ),
             err.status,
         )
     else:
-        response = _text(str(err), err.status)
+        response = _text(gist.sentence(err), err.status)
     return _unshared(_to_be_tried_again(response, err))
 
 
 def failed_status(err: BigQueryDatastoreError) -> Response:
-    response = _json({"state": "failed", "message": str(err)}, err.status)
+    response = _json({"state": "failed", "message": gist.sentence(err)}, err.status)
     return _unshared(_to_be_tried_again(response, err))
-
-
-def _gist(code: int) -> str:
-    """What an error means for a visitor, in the visitor's language; its details are in English."""
-    gists = {
-        400: tk._("The address asks for something that does not exist here."),
-        413: tk._("The file would be larger, or cost more, than this site allows."),
-        502: tk._("The file could not be made. The people who run this site can help."),
-        503: tk._("The file cannot be made at the moment. Please try again in a minute."),
-    }
-    return gists.get(code, tk._("Something went wrong on this site."))
 
 
 def _to_be_tried_again(response: Response, err: BigQueryDatastoreError) -> Response:

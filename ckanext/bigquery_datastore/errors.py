@@ -10,9 +10,10 @@
     └── OutsideError           502 or 503: Google refused, or does not answer
         ├── PermissionMissing  502: which permission, on what
         ├── NotReachable       503: which service does not answer
+        │   └── Busy           503: what takes too long, and what who asks can do
         └── ExportFailed       502: BigQuery gave up on the job, in its own words
 
-They are turned into HTTP answers in one place, ``answers.failed``.
+They are turned into HTTP answers in one place, ``answers.failed``; ``gist`` says what visitors hear.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ class BigQueryDatastoreError(Exception):
 
     status = 500
 
+    #: Whether the message is for whoever asks, and not only for those who run the site: ``gist``.
+    is_for_visitors = False
+
 
 class ConfigError(BigQueryDatastoreError):
     """An option has a wrong value. The message names the option."""
@@ -34,6 +38,7 @@ class BadRequest(BigQueryDatastoreError):
     """The request cannot be served as it stands."""
 
     status = 400
+    is_for_visitors = True
 
 
 class Invalid(BadRequest):
@@ -48,6 +53,7 @@ class TooLarge(BigQueryDatastoreError):
     """A limit of the site or of Google would be passed."""
 
     status = 413
+    is_for_visitors = True
 
 
 class FooterError(BigQueryDatastoreError):
@@ -79,6 +85,12 @@ class NotReachable(OutsideError):
 
     status = 503
     retry_after = 10
+
+
+class Busy(NotReachable):
+    """It takes too long at the moment; the message says what who asks can do."""
+
+    is_for_visitors = True
 
 
 class ExportFailed(OutsideError):

@@ -12,7 +12,7 @@ from ckan.plugins import toolkit as tk
 from ckan.types import Context
 from ckanext.datastore.backend import DatastoreBackend
 
-from ckanext.bigquery_datastore import clients
+from ckanext.bigquery_datastore import clients, gist
 from ckanext.bigquery_datastore.backend import change, create, door, query
 from ckanext.bigquery_datastore.backend.designer import checks
 from ckanext.bigquery_datastore.backend.info import field_schema, meta
@@ -42,10 +42,10 @@ def told_to_ckan() -> Iterator[None]:
         raise tk.ValidationError({"query": [str(err)]}) from err
     except query.Refused as err:
         raise tk.ValidationError(
-            {"query": ["Invalid query"], "info": {"orig": [str(err)]}}
+            {"query": ["Invalid query"], "info": {"orig": [gist.without_places(str(err))]}}
         ) from err
     except (BadRequest, OutsideError, TooLarge) as err:
-        raise tk.ValidationError({"datastore": [str(err)]}) from err
+        raise tk.ValidationError({"datastore": [gist.sentence(err)]}) from err
 
 
 class BigQueryBackend(DatastoreBackend):

@@ -17,7 +17,7 @@ from google.api_core import exceptions as gexc
 from google.cloud import bigquery
 
 from ckanext.bigquery_datastore import clients
-from ckanext.bigquery_datastore.errors import NotReachable
+from ckanext.bigquery_datastore.errors import Busy
 
 # A cancelled job ends within seconds; how long to listen for it beyond its own time.
 SETTLE_SECONDS = 60.0
@@ -71,7 +71,7 @@ def _submitted(client: bigquery.Client, submit: Submit, job_id: str, deadline: f
             if time.monotonic() >= deadline:
                 if clients.is_throttled(err):
                     raise
-                raise NotReachable(UNKNOWN) from err
+                raise Busy(UNKNOWN) from err
         time.sleep(PAUSE_SECONDS)
 
 
@@ -103,4 +103,4 @@ def _cancelled(client: bigquery.Client, job: Any) -> Any:
         if job.state == "DONE":
             return job
         time.sleep(PAUSE_SECONDS)
-    raise NotReachable(UNKNOWN)
+    raise Busy(UNKNOWN)

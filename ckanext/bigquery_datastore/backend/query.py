@@ -47,6 +47,8 @@ _NO_JOB_RETRY: dict[str, Any] = {"job_retry": None}
 class TookTooLong(BigQueryDatastoreError):
     """A statement was given up (and cancelled) after its time."""
 
+    is_for_visitors = True
+
 
 class Refused(BigQueryDatastoreError):
     """BigQuery refuses the statement: the message is BigQuery's."""

@@ -13,7 +13,7 @@ from ckanext.bigquery_datastore.backend.query import job_config, reasons
 from ckanext.bigquery_datastore.dump.export import TOO_EXPENSIVE_REASON, Failure
 from ckanext.bigquery_datastore.dump.formats import delimited
 from ckanext.bigquery_datastore.dump.plan import DumpPlan
-from ckanext.bigquery_datastore.errors import NotReachable
+from ckanext.bigquery_datastore.errors import Busy
 
 
 def page(client: bigquery.Client, plan: DumpPlan, seconds: float) -> Iterator[bytes]:
@@ -52,7 +52,7 @@ def _rows(
             if TOO_EXPENSIVE_REASON in reasons(err):
                 raise Failure(TOO_EXPENSIVE_REASON, clients.reason(err)).error() from err
             if reasons(err) & {"stopped", "timeout"}:
-                raise NotReachable(
+                raise Busy(
                     f"BigQuery did not find these rows within {seconds:g} seconds. Without limit "
                     "they are exported to a file, however long that takes."
                 ) from err

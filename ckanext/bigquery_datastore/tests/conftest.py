@@ -110,6 +110,14 @@ def datastore() -> None:
 
 
 @pytest.fixture
+def heard_in_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Failures told as sysadmins hear them: with what the log says."""
+    from ckanext.bigquery_datastore import gist
+
+    monkeypatch.setattr(gist, "_may_hear_all", lambda: True)
+
+
+@pytest.fixture
 def nothing_remembered() -> None:
     """A process that has heard nothing of Google yet."""
     from ckanext.bigquery_datastore import downloads

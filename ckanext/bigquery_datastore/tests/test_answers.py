@@ -28,7 +28,7 @@ from ckanext.bigquery_datastore.tests.dump.exporting import Place
 from ckanext.bigquery_datastore.tests.visiting import visit
 
 pytestmark = pytest.mark.usefixtures(
-    "non_clean_db", "datastore", "with_plugins", "nothing_remembered"
+    "non_clean_db", "datastore", "with_plugins", "nothing_remembered", "heard_in_full"
 )
 
 CSV = b"_id,name\r\n1,one\n2,two\n"

@@ -16,7 +16,7 @@ from ckanext.bigquery_datastore.tests.dump.exporting import Place
 from ckanext.bigquery_datastore.tests.visiting import visit
 
 pytestmark = pytest.mark.usefixtures(
-    "non_clean_db", "datastore", "with_plugins", "nothing_remembered"
+    "non_clean_db", "datastore", "with_plugins", "nothing_remembered", "heard_in_full"
 )
 
 ROWS = [{"name": "one", "size": 1}, {"name": 'a "b", c', "size": None}]

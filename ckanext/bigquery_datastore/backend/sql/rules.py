@@ -58,6 +58,7 @@ class NotAllowed(BigQueryDatastoreError):
     """Something that nobody may do with SQL here; the message says what."""
 
     status = 403
+    is_for_visitors = True
 
 
 def check_nodes(query: exp.Expr) -> None:

@@ -20,7 +20,7 @@ from ckan import model
 from sqlalchemy.exc import DBAPIError
 
 from ckanext.bigquery_datastore.backend.table.lookup import TABLES
-from ckanext.bigquery_datastore.errors import NotReachable
+from ckanext.bigquery_datastore.errors import Busy
 
 WAIT_SECONDS = 120
 
@@ -41,9 +41,7 @@ def writing(resource_id: str, seconds: int = WAIT_SECONDS) -> Iterator[None]:
                 {"name": f"bigquery_datastore {resource_id}"},
             )
         except DBAPIError as err:
-            raise NotReachable(
-                "Other changes of this table take too long. Try again in a moment."
-            ) from err
+            raise Busy("Other changes of this table take too long. Try again in a moment.") from err
         try:
             yield
         finally:

@@ -28,7 +28,7 @@ from ckanext.bigquery_datastore import clients
 from ckanext.bigquery_datastore.backend import query
 from ckanext.bigquery_datastore.backend.table import definition
 from ckanext.bigquery_datastore.backend.table.lookup import Table, get_table, reference
-from ckanext.bigquery_datastore.errors import Invalid, NotReachable
+from ckanext.bigquery_datastore.errors import Busy, Invalid
 
 ROOM = 100
 HIGHEST = 2**63 - 1
@@ -66,7 +66,7 @@ def reserve(client: bigquery.Client, table: Table, count: int, beyond: int = 0) 
                 continue
         _BLOCKS[os.getpid(), table.id] = replace(block, following=last + 1)
         return first
-    raise NotReachable("Others change the table's description all the time. Try again in a moment.")
+    raise Busy("Others change the table's description all the time. Try again in a moment.")
 
 
 def following(client: bigquery.Client, table: Table, beyond: int = 0) -> int:

@@ -31,7 +31,7 @@ from ckanext.bigquery_datastore.errors import PermissionMissing
 from ckanext.bigquery_datastore.tests.dump.exporting import Place
 from ckanext.bigquery_datastore.tests.visiting import visit
 
-pytestmark = pytest.mark.usefixtures("non_clean_db", "own_site", "with_plugins")
+pytestmark = pytest.mark.usefixtures("non_clean_db", "own_site", "with_plugins", "heard_in_full")
 
 ROWS = [{"name": "one", "size": 1}]
 CSV = b"_id,name,size\r\n1,one,1\n"
