@@ -13,7 +13,7 @@
         │   └── Busy           503: what takes too long, and what who asks can do
         └── ExportFailed       502: BigQuery gave up on the job, in its own words
 
-They are turned into HTTP answers in one place, ``answers.failed``; ``gist`` says what visitors hear.
+They are turned into HTTP answers in ``answers.failed``; ``gist`` says what visitors hear of them.
 """
 
 from __future__ import annotations
