@@ -111,7 +111,7 @@ class Mirror:
 
         from ckanext.bigquery_datastore import clients
         from ckanext.bigquery_datastore.backend.search import run
-        from ckanext.bigquery_datastore.backend.search.select import build
+        from ckanext.bigquery_datastore.backend.search.build import build
         from ckanext.bigquery_datastore.backend.table.lookup import get_table
 
         table = get_table(clients.bigquery_ro(), name)

@@ -288,7 +288,7 @@ def test_a_table_that_is_gone_by_then_is_no_error(empty_queue, place, slept, cap
 def test_a_google_that_is_down_is_a_line_in_the_log(empty_queue, slept, monkeypatch, caplog):
     resource_id = a_table()
 
-    def down(*args: object) -> None:
+    def down(*args: object, **named: object) -> None:
         raise NotReachable("Google does not answer.")
 
     monkeypatch.setattr(downloads.Engine, "advance", down)

@@ -156,7 +156,7 @@ def test_a_silent_bigquery_is_503_in_seconds(app, resource, silent_bigquery, ask
 
 def test_a_silent_bigquery_is_503_also_for_the_name_of_an_alias(app, silent_bigquery):
     answer = visit(app, "some_alias")
-    assert (answer.status_code, "Google does not answer" in answer.text) == (503, True)
+    assert (answer.status_code, "try again in a minute" in answer.text) == (503, True)
 
 
 def test_a_silent_bigquery_is_an_error_of_an_action_in_seconds(resource, silent_bigquery):
