@@ -65,6 +65,7 @@ class Switches:
 
     one_write_per_second: bool = False
     public_objects: bool = False  # whether an unsigned URL may read
+    googlesql: bool = True  # whether GoogleSQL is asked before a statement runs
 
 
 class Storage:
