@@ -8,7 +8,7 @@
 | PUT tables/PROJECT/DATASET/TABLE | merged into what tables.get shows; null takes away |
 | GET, POST, DELETE faults[/ID] | rules of what goes wrong: see ``faults`` |
 | GET, DELETE requests?service=&method=&path=&query=&identity=&status= | requests, counted |
-| GET, PUT switches | ``one_write_per_second``, ``public_objects``: see ``Switches`` |
+| GET, PUT switches | ``public_objects``, ``googlesql`` and so on: see ``Switches`` |
 | PUT keys/EMAIL | ``{"key": PEM}``: check this account's signed URLs too |
 | POST token | the token server of the throw-away key |
 | POST reset | all of this as at the start; data and jobs stay |
@@ -147,6 +147,7 @@ class Admin:
             if name not in asdict(self.switches):
                 raise ApiError("invalid", f"There is no switch {name}.")
             setattr(self.switches, name, bool(value))
+        self.bigquery.queries.judges = self.switches.googlesql
 
     async def _key(self, request: Request) -> Response:
         body = await read_json(request)

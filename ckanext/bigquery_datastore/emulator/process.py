@@ -16,6 +16,7 @@ import uvloop
 
 from .admin import Admin
 from .bigquery.api import BigQuery, application
+from .bigquery.googlesql import judge_or_none
 from .bigquery.runtime import Runtime
 from .credentials import write_key_file
 from .faults import Application, Faults
@@ -91,7 +92,7 @@ def run(settings: Settings, ready: Callable[[Settings], None]) -> None:
         faults, identities = Faults(), Identities()
         if settings.credentials_file is not None:
             identities.learn(settings.credentials_file)
-        bigquery = BigQuery(runtime, client, faults)
+        bigquery = BigQuery(runtime, client, faults, judge_or_none())
         stack.callback(bigquery.jobs.close)
         admin = Admin(bigquery, child, identities, faults)
         buckets = Buckets(data / "buckets.json", settings.location)

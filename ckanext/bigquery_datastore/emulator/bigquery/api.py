@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bqemulator.storage.arrow_bridge import arrow_table_to_bq_rows
 from starlette.applications import Starlette
@@ -27,6 +27,9 @@ from .runtime import Runtime
 from .tables_api import Tables
 from .uploads import Uploads
 
+if TYPE_CHECKING:
+    from .googlesql.judge import Judge
+
 _AT_ONCE_SECONDS = 2.0  # how long jobs.insert waits for a job without a run time
 _LONG_POLL_SECONDS = 10.0
 _API = "/bigquery/v2/projects/{project}"
@@ -36,16 +39,22 @@ _KINDS = ("query", "load", "extract", "copy")
 class BigQuery:
     """The emulated BigQuery over one runtime."""
 
-    def __init__(self, runtime: Runtime, storage: StorageClient, faults: Faults) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        storage: StorageClient,
+        faults: Faults,
+        judge: Judge | None = None,
+    ) -> None:
         self.runtime = runtime
         self.jobs = Jobs(runtime.data, runtime.engine, faults)
         exporter = Exporter(runtime.context, runtime.engine, storage)
-        self._queries = Queries(runtime.context, runtime.engine, exporter)
+        self.queries = Queries(runtime.context, runtime.engine, exporter, judge)
         self._loader = Loader(runtime.context, runtime.engine, storage)
         self.tables = Tables(runtime, read_json)
         self._uploads = Uploads(runtime.data / "uploads")
         self._work: dict[str, Callable[[Job], None]] = {
-            "query": self._queries.run,
+            "query": self.queries.run,
             "load": self._loader.run,
             "extract": exporter.extract,
             "copy": self._copy,
@@ -112,7 +121,7 @@ class BigQuery:
     async def _started(self, job: Job) -> dict[str, Any]:
         """Start the job; one without a run time is waited for a little."""
         if job.configuration.get("dryRun"):
-            await self.runtime.in_thread(lambda: self._queries.dry_run(job))
+            await self.runtime.in_thread(lambda: self.queries.dry_run(job))
             job.state, job.id = "DONE", job.id
             return job.resource()
         self._submit(job)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import duckdb
 import sqlglot
 from bqemulator.api.dependencies import AppContext
 from bqemulator.api.routes.jobs import _apply_default_dataset, _destructive_dry_run_schema
+from bqemulator.catalog.models import TableFieldSchema
 from bqemulator.domain.errors import DomainError
 from bqemulator.jobs.error_mapper import translate_runtime_error
 from bqemulator.jobs.executor import (
@@ -37,6 +40,9 @@ from .load_reading import types_of
 from .shards import Source
 from .sizes import billed
 from .tables import enter, touched
+
+if TYPE_CHECKING:
+    from .googlesql.judge import Judge
 
 _CALLER = CallerIdentity(principal="user:anonymous@bqemulator.local", is_authenticated=False)
 # https://cloud.google.com/bigquery/docs/reference/rest/v2/Job#JobStatistics2
@@ -69,9 +75,13 @@ def statement_type(sql: str) -> str:
 class Queries:
     """Runs query jobs on one engine."""
 
-    def __init__(self, context: AppContext, engine: Engine, exporter: Exporter) -> None:
+    def __init__(
+        self, context: AppContext, engine: Engine, exporter: Exporter, judge: Judge | None = None
+    ) -> None:
         self._context = context
         self._engine = engine
+        self._judge = judge
+        self.judges = False  # whether GoogleSQL is asked, where it is there: a switch
         self._exporter = exporter
         self._translator = SQLTranslator()
 
@@ -86,6 +96,7 @@ class Queries:
     def run(self, job: Job) -> None:
         """Run the job's statement. A read sees the data as it was when the job started."""
         sql = self.sql_of(job)
+        self._check(job, sql)
         cost = self.cost(job.project, sql)
         self._note(job, cost)
         self._limit(job, cost)
@@ -110,6 +121,23 @@ class Queries:
                     self._check_drops(job, sql)
                     self._execute(job, sql)
 
+    def _check(self, job: Job, sql: str) -> None:
+        """What GoogleSQL refuses goes no further."""
+        if self._judge is None or not self.judges:
+            return
+        if job.statement_type == "SCRIPT":
+            self._judge.check_script(sql)
+        else:
+            parameters = job.settings.get("queryParameters") or ()
+            self._judge.check(sql, parameters, partial(self._fields, job.project))
+
+    def _fields(self, project: str, names: Sequence[str]) -> Sequence[TableFieldSchema] | None:
+        """The columns of a table by its names; None where there is no such table."""
+        if not 2 <= len(names) <= 3:
+            return None
+        meta = self._context.catalog.get_table(*([project, *names][-3:]))
+        return meta.schema_.fields if meta is not None and meta.schema_.fields else None
+
     def _check_drops(self, job: Job, sql: str) -> None:
         """Clustering columns stay: bqemulator would drop them, and BigQuery does not."""
         target, columns = dropped_columns(job.project, sql)
@@ -127,6 +155,7 @@ class Queries:
     def dry_run(self, job: Job) -> None:
         """Fill in bytes and schema without running anything."""
         sql = self.sql_of(job)
+        self._check(job, sql)
         cost = self.cost(job.project, sql)
         self._note(job, cost)
         job.settings.setdefault("dryRun", True)

@@ -22,7 +22,7 @@ def test_columns_and_table_have_their_descriptions_from_parameters(
         bq,
         f"CREATE OR REPLACE TABLE `local.{dataset}.t` "
         "(`a b` INT64 OPTIONS(description=@a), c STRING, d NUMERIC) CLUSTER BY c, `a b` "
-        "OPTIONS(description=@t, labels=[(@k, @v)]) AS SELECT 1, 'x', 1.5",
+        "OPTIONS(description=@t, labels=[(@k, @v)]) AS SELECT 1, 'x', NUMERIC '1.5'",
         query_parameters=[text("a", TEXT), text("t", "a table"), text("k", "team"), text("v", "x")],
     )
     table = bq.get_table(f"local.{dataset}.t")

@@ -1,0 +1,131 @@
+"""One statement before GoogleSQL: refused in its words, or nothing said.
+
+What is not looked at: a script beyond its syntax (the types of its variables are known only as it
+runs), views of INFORMATION_SCHEMA, and a statement that names a table or a routine that the
+emulator does not have; whoever runs it says what is not found.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from bqemulator.catalog.models import TableFieldSchema
+from zetasql.wasi._pb2.zetasql.local_service import local_service_pb2 as service_pb2
+
+from ...errors import ApiError
+from .catalog import Tables, add_parameters, add_tables, empty_catalog
+from .language import analyzer_options, language_options
+from .rules import broken_rule
+from .wasm import Broken, Refusal, Service
+
+_log = logging.getLogger(__name__)
+
+# The columns of the table of that many names (project, dataset, table), None where there is none.
+FieldsOf = Callable[[Sequence[str]], Sequence[TableFieldSchema] | None]
+
+_CODE = re.compile(r"^Code: \d+, Message: ")
+_PLACE = re.compile(r" \[at (\d+:\d+)\]$")
+_ROUTINE = re.compile(r"(?:function|procedure) not found: [^\s;]+\.\S+", re.IGNORECASE)
+_PART = r"(?:`[^`]+`|[\w-]+)"
+_PARTS = re.compile(_PART)
+_ALTERED = re.compile(
+    rf"\s*ALTER\s+TABLE\s+(?:IF\s+EXISTS\s+)?({_PART}(?:\s*\.\s*{_PART})*)", re.IGNORECASE
+)
+
+
+class Judge:
+    """GoogleSQL's analyzer with BigQuery's language."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._language = language_options(service)
+        self._options = analyzer_options(self._language)
+        self._catalog = empty_catalog(self._language)
+
+    def check(self, sql: str, parameters: Iterable[Mapping[str, Any]], fields_of: FieldsOf) -> None:
+        """Raise ApiError ``invalidQuery`` where BigQuery would refuse the statement."""
+        with _refusing():
+            tables = self._tables(sql, fields_of)
+            if tables is None:
+                return
+            resolved = self._analyzed(sql, parameters, tables)
+            if (words := broken_rule(sql, resolved)) is not None:
+                raise Refusal(words)
+
+    def check_script(self, sql: str) -> None:
+        """Raise ApiError ``invalidQuery`` where the syntax of a script is not GoogleSQL's."""
+        request = service_pb2.ParseRequest(
+            sql_statement=sql, allow_script=True, options=self._language
+        )
+        with _refusing():
+            self._service.call("Parse", request, service_pb2.ParseResponse)
+
+    def _tables(self, sql: str, fields_of: FieldsOf) -> Tables | None:
+        """The tables that the statement reads or changes; None where one of them is not known."""
+        request = service_pb2.ExtractTableNamesFromStatementRequest(
+            sql_statement=sql, options=self._language
+        )
+        answer = self._service.call(
+            "ExtractTableNamesFromStatement",
+            request,
+            service_pb2.ExtractTableNamesFromStatementResponse,
+        )
+        paths = [tuple(name.table_name_segment) for name in answer.table_name]
+        # GoogleSQL does not count the table of an ALTER TABLE among them.
+        if altered := _ALTERED.match(sql):
+            paths.append(tuple(part.strip("` ") for part in _PARTS.findall(altered[1])))
+        tables: dict[tuple[str, ...], Sequence[TableFieldSchema]] = {}
+        for path in paths:
+            names = ".".join(path).split(".")
+            if (fields := fields_of(names)) is None:
+                return None
+            # ``p.d.t`` in one pair of backticks is three names to BigQuery and one to GoogleSQL.
+            tables[path] = tables[tuple(names)] = fields
+        return tables
+
+    def _analyzed(self, sql: str, parameters: Iterable[Mapping[str, Any]], tables: Tables) -> Any:
+        options, catalog = type(self._options)(), type(self._catalog)()
+        options.CopyFrom(self._options)
+        add_parameters(options, parameters)
+        catalog.CopyFrom(self._catalog)
+        add_tables(catalog, tables)
+        request = service_pb2.AnalyzeRequest(
+            sql_statement=sql, options=options, simple_catalog=catalog
+        )
+        try:
+            answer = self._service.call("Analyze", request, service_pb2.AnalyzeResponse)
+        except Refusal:
+            # A column may be named after the last of the three names: t.a of ``p.d.t``.
+            request.sql_statement = _with_names_apart(sql, tables)
+            if request.sql_statement == sql:
+                raise
+            with contextlib.suppress(Refusal):
+                answer = self._service.call("Analyze", request, service_pb2.AnalyzeResponse)
+                return answer.resolved_statement
+            raise
+        return answer.resolved_statement
+
+
+def _with_names_apart(sql: str, tables: Tables) -> str:
+    for path in tables:
+        if len(path) == 1:
+            apart = ".".join(f"`{name}`" for name in path[0].split("."))
+            sql = sql.replace(f"`{path[0]}`", apart)
+    return sql
+
+
+@contextlib.contextmanager
+def _refusing() -> Iterator[None]:
+    """GoogleSQL's refusal as BigQuery's; a failure of its own refuses nothing."""
+    try:
+        yield
+    except Refusal as refusal:
+        words = _PLACE.sub(r" at [\1]", _CODE.sub("", str(refusal)))
+        if _ROUTINE.search(words) is None:
+            raise ApiError("invalidQuery", words, location="query") from refusal
+    except Broken as error:
+        _log.error("GoogleSQL failed at a statement, which runs unseen: %s", error)
