@@ -27,9 +27,11 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from .bigquery.api import BigQuery, read_json
-from .bigquery.jobs import Defaults, Job, counts, seconds_of
+from .bigquery.job import Job
+from .bigquery.jobs import Defaults, counts, seconds_of
 from .errors import ApiError
-from .faults import Application, Faults, Faulty, Requests, Rule
+from .faults import Application, Faults, Requests, Rule
+from .faulty import Faulty
 from .identities import Identities, of_request
 from .storage.child import StorageChild
 from .storage.switches import Switches

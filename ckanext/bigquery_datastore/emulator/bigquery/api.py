@@ -20,7 +20,8 @@ from ..errors import STATUS, ApiError
 from ..faults import Faults
 from ..storage.client import StorageClient
 from .exports import Exporter
-from .jobs import JOB_ID, Job, Jobs, new_id
+from .job import Job
+from .jobs import JOB_ID, Jobs, new_id
 from .loads import Loader
 from .queries import Queries, statement_type, tables_of
 from .runtime import Runtime

@@ -26,7 +26,7 @@ from sqlglot.errors import ParseError
 from ..errors import ApiError
 from ..storage.client import StorageClient, split_uri
 from .engine import Engine, TableName
-from .jobs import Job
+from .job import Job
 from .shards import BYTES_PER_SHARD, Format, Source, cuts, spool
 
 _CODECS = {"CSV": {"GZIP"}, "JSON": {"GZIP"}, "PARQUET": {"SNAPPY", "GZIP", "ZSTD"}}

@@ -22,7 +22,7 @@ from bqemulator.catalog.models import TableFieldSchema, TableMeta, TableSchema
 from ..errors import ApiError
 from ..storage.client import StorageClient
 from .engine import Engine, TableName, quote_name
-from .jobs import Job
+from .job import Job
 from .load_reading import (
     LoadOptions,
     check_names,

@@ -35,7 +35,7 @@ from .ddl import Definition, definition_of, dropped_columns
 from .dialect import column_names
 from .engine import Engine, TableName, quote_name
 from .exports import Exporter, parse_export
-from .jobs import Job
+from .job import Job
 from .load_reading import types_of
 from .shards import Source
 from .sizes import billed
