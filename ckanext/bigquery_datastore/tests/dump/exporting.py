@@ -26,7 +26,7 @@ from typing import Any
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import bigquery, storage
 
-from ckanext.bigquery_datastore.backend.search import select
+from ckanext.bigquery_datastore.backend.search.build import build
 from ckanext.bigquery_datastore.backend.table import lookup
 from ckanext.bigquery_datastore.dump import export
 from ckanext.bigquery_datastore.dump import plan as plans
@@ -83,7 +83,7 @@ class Place:
         return DumpPlan(
             resource_id=table,
             table=found,
-            select=select.build(found, params),
+            select=build(found, params),
             format=FORMATS[format_name],
             revision=revision,
             modified=modified,
