@@ -2,7 +2,8 @@
 
 What is not looked at: a script beyond its syntax (the types of its variables are known only as it
 runs), views of INFORMATION_SCHEMA, and a statement that names a table or a routine that the
-emulator does not have; whoever runs it says what is not found.
+emulator does not have; whoever runs it says what is not found. The rules of ``rules`` are not
+looked at where expressions are nested very deeply.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from ...errors import ApiError
 from .catalog import Tables, add_parameters, add_tables, empty_catalog
 from .language import analyzer_options, language_options
 from .rules import broken_rule
-from .wasm import Broken, Refusal, Service
+from .wasm import Broken, Refusal, Service, TooDeep
 
 _log = logging.getLogger(__name__)
 
@@ -127,5 +128,9 @@ def _refusing() -> Iterator[None]:
         words = _PLACE.sub(r" at [\1]", _CODE.sub("", str(refusal)))
         if _ROUTINE.search(words) is None:
             raise ApiError("invalidQuery", words, location="query") from refusal
+    except TooDeep:
+        # GoogleSQL has accepted the statement; the rules beside it cannot be looked at.
+        return
     except Broken as error:
-        _log.error("GoogleSQL failed at a statement, which runs unseen: %s", error)
+        reason = str(error).strip().rpartition("\n")[2].strip()
+        _log.error("GoogleSQL failed at a statement, which runs unseen: %s", reason)

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import wasmtime
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 from zetasql.core.wasm_client import get_tzinfo_dir
 from zetasql.wasi import get_wasm_path
 
@@ -34,6 +34,10 @@ class Refusal(Exception):
 
 class Broken(Exception):
     """GoogleSQL itself failed; the next call meets a new instance."""
+
+
+class TooDeep(Exception):
+    """GoogleSQL has answered, in more levels than Python's protobuf reads (100)."""
 
 
 def compiled_file() -> Path:
@@ -102,7 +106,7 @@ class Service:
         self._instance: _Instance | None = None
 
     def call(self, method: str, request: Message, answer: type[M]) -> M:
-        """The answer of ``method``. Raises Refusal in GoogleSQL's words, or Broken."""
+        """The answer of ``method``. Raises Refusal in GoogleSQL's words, Broken, TooDeep."""
         data = request.SerializeToString()
         with self._lock:
             if self._instance is None:
@@ -115,7 +119,10 @@ class Service:
                 # What a trap leaves in the memory of the instance is not to be trusted.
                 self._instance = None
                 raise Broken(str(error)) from error
-        return answer.FromString(found)
+        try:
+            return answer.FromString(found)
+        except DecodeError as error:
+            raise TooDeep(method) from error
 
 
 class _Instance:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from google.api_core.exceptions import BadRequest, NotFound
@@ -154,8 +156,6 @@ def test_the_switch_lets_a_statement_pass_unseen(
 
 
 def _in_emulators_python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    import os
-
     return subprocess.run(
         [emulator_python(), "-c", code],
         env={**os.environ, **environment},
@@ -177,3 +177,53 @@ def test_without_its_package_the_emulator_says_so_and_goes_on() -> None:
     assert done.stdout == "None\n"
     assert "GoogleSQL is not installed (zetasql" in done.stderr
     assert "ckanext-bigquery-datastore[emulator]" in done.stderr
+
+
+def test_a_deep_expression_is_no_failure(bq: bigquery.Client, table: str) -> None:
+    terms = " OR ".join(f"n = {number} AND f > {number} + n" for number in range(200))
+    assert run(bq, f"SELECT n FROM `{table}` WHERE {terms}").state == "DONE"
+    sums = "+".join(["n"] * 120)
+    assert run(bq, f"SELECT {sums} AS x FROM `{table}`").state == "DONE"
+    with pytest.raises(BadRequest, match="Unrecognized name: nobody"):
+        run(bq, f"SELECT {sums} + nobody AS x FROM `{table}`")
+
+
+def test_after_a_trap_the_next_statement_meets_a_new_instance() -> None:
+    code = f"""
+from {_PACKAGE}.judge import Judge
+from {_PACKAGE}.wasm import Service
+from ckanext.bigquery_datastore.emulator.errors import ApiError
+judge = Judge(Service())
+judge.check("SELECT " + " + ".join(["1"] * 5000), (), lambda names: None)
+try:
+    judge.check("SELECT nobody", (), lambda names: None)
+except ApiError as error:
+    print(error.message)
+"""
+    done = _in_emulators_python(code)
+    assert "call stack exhausted" in done.stderr
+    assert done.stdout == "Unrecognized name: nobody at [1:8]\n"
+
+
+def test_two_that_start_at_once_compile_once_and_a_broken_file_is_made_anew(
+    tmp_path: Path,
+) -> None:
+    code = f"""
+from pathlib import Path
+from {_PACKAGE}.wasm import Module, compiled_file
+compiled_file().parent.mkdir(parents=True, exist_ok=True)
+made = []
+compiled = Module._keep
+Module._keep = lambda self, data: (made.append(1), compiled(self, data))
+Module(compiled_file())
+print(len(made))
+"""
+    folder = tmp_path / "ckanext-bigquery-datastore"
+    environment = {"XDG_CACHE_HOME": str(tmp_path)}
+    with ThreadPoolExecutor(2) as pool:
+        both = list(pool.map(lambda _: _in_emulators_python(code, **environment), range(2)))
+    assert sorted(done.stdout for done in both) == ["0\n", "1\n"], [d.stderr for d in both]
+    (file,) = folder.glob("*.cwasm")
+    file.write_bytes(file.read_bytes()[:1000])
+    assert _in_emulators_python(code, **environment).stdout == "1\n"
+    assert not list(folder.glob("*.new"))
