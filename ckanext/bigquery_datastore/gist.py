@@ -52,8 +52,17 @@ def sentence(err: BigQueryDatastoreError) -> str:
 def without_places(text: str) -> str:
     """A text without the names of service accounts, objects, and the site's project and dataset."""
     text = _ACCOUNT.sub("…", _OBJECT.sub("…", text))
-    place = rf"{re.escape(config.project())}[.:]({re.escape(config.dataset())}[.:])?"
-    return re.sub(place, "", text)
+    # Words of their own, in quotes or not: neither inside of another name nor its beginning.
+    project, dataset, bucket = (
+        rf"`?(?<![\w-]){re.escape(name)}(?![\w-])`?"
+        for name in (config.project(), config.dataset(), config.export_bucket())
+    )
+    # Before the name of a table nothing is left of them, elsewhere a mark. A project alone is told
+    # by the word before it or the colon behind it: it may be called as an ordinary word is.
+    place = rf"{project}(?:[.:]|/datasets/){dataset}"
+    text = re.sub(rf"{place}[.:](?=\S)", "", text)
+    alone = rf"(?<=roject )(?:{project})|(?<=rojects/)(?:{project})|{project}(?=:)"
+    return re.sub(rf"{place}|{alone}|{bucket}", "…", text)
 
 
 def _noted(err: BigQueryDatastoreError) -> str:

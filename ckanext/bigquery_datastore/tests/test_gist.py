@@ -12,7 +12,7 @@ from ckan.tests import factories
 from ckan.tests.helpers import call_action
 from google.api_core import exceptions as gexc
 
-from ckanext.bigquery_datastore import clients, gist
+from ckanext.bigquery_datastore import clients, config, gist
 from ckanext.bigquery_datastore.dump import export
 from ckanext.bigquery_datastore.errors import BadRequest
 from ckanext.bigquery_datastore.tests.visiting import visit
@@ -94,14 +94,33 @@ def test_the_same_failure_has_the_same_number(app: Any, resource: str, refused: 
     assert len(numbers) == 1
 
 
-def test_what_is_wrong_with_a_request_is_said_without_the_places_at_google(app: Any) -> None:
+# What Google says of a site, and what a visitor reads of it. P, D and B stand for its places.
+PLACES = {
+    "Table P:D.abc was not found": "Table abc was not found",
+    "Table `P`.`D`.abc": "Table abc",
+    "Table P.D.abc": "Table abc",
+    "Dataset P:D was not found": "Dataset … was not found",
+    "in projects/P/datasets/D": "in projects/…",
+    "User lacks x in project P.": "User lacks x in project ….",
+    "Access Denied: Project P: no": "Access Denied: Project …: no",
+    "The bucket B is gone": "The bucket … is gone",
+    "gs://B/a and robot@x.iam.gserviceaccount.com": "… and …",
+    "the metaP.x of a P": "the metaP.x of a P",
+}
+
+
+@pytest.mark.parametrize("text", PLACES)
+@pytest.mark.parametrize("project", ["data", "my-project-1"])
+def test_what_is_wrong_with_a_request_is_said_without_the_places_at_google(
+    app: Any, monkeypatch: pytest.MonkeyPatch, text: str, project: str
+) -> None:
+    places = {"P": project, "D": "open", "B": "my-bucket-exports"}
+    monkeypatch.setattr(config, "project", lambda: places["P"])
+    monkeypatch.setattr(config, "dataset", lambda: places["D"])
+    monkeypatch.setattr(config, "export_bucket", lambda: places["B"])
+
+    def filled(words: str) -> str:
+        return re.sub(r"(?<![A-Z])[PDB](?![a-zA-Z])", lambda found: places[found[0]], words)
+
     with app.flask_app.test_request_context("/"):
-        said = gist.message(
-            BadRequest(
-                "Not found: Table local:test_2_12.x, gs://bucket/a b, robot@p.gserviceaccount.com"
-            )
-        )
-    assert said.startswith("Not found: Table ")
-    assert "bucket" not in said
-    assert "robot" not in said
-    assert "local:" not in said
+        assert gist.message(BadRequest(filled(text))) == filled(PLACES[text])
