@@ -67,7 +67,8 @@ def without_places(text: str) -> str:
 
 def _noted(err: BigQueryDatastoreError) -> str:
     """Write the details into the log; their number, which is the same for the same details."""
-    details = f"{type(err).__name__}: {err}"
+    # On one line: nobody's words can look like a line of the log's own.
+    details = " ".join(f"{type(err).__name__}: {err}".split())
     number = hashlib.sha256(details.encode()).hexdigest()[:8]
     level = logging.WARNING if err.status == 503 else logging.ERROR
     log.log(level, "Failure %s: %s", number, details)

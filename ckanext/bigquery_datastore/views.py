@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from ckan.lib.navl.dictization_functions import validate
 from ckan.plugins import toolkit as tk
@@ -29,15 +29,17 @@ from ckanext.bigquery_datastore.logic.schema import dump_schema, dump_sql_schema
 # What one look at the state may take from a poll.
 STATUS_WAIT_SECONDS = 1
 
+_T = TypeVar("_T")
+
 bigquery_datastore = Blueprint("bigquery_datastore", __name__)
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What a request asks for, by someone who may read these resources."""
+    """What a request asks for, by someone who may; ``check_access`` raises where not any more."""
 
     plan: DumpPlan
-    resource_ids: tuple[str, ...]
+    check_access: Callable[[], object]
 
 
 @bigquery_datastore.route("/datastore/dump/<resource_id>")
@@ -75,8 +77,8 @@ def _download(ask: Callable[[], Asked]) -> Response | str:
         if answers.is_unchanged(plan):
             return answers.unchanged(plan)
         if plan.is_page:
-            return answers.page(plan, downloads.page(plan))
-        state = _advanced(asked, answers.patience())
+            return answers.page(plan, _waited(asked, lambda: list(downloads.page(plan))))
+        state = _waited(asked, lambda: _advanced(plan, answers.patience()))
         if isinstance(state, downloads.Ready):
             return answers.ready(plan, state)
         return answers.running(plan, state)
@@ -87,24 +89,28 @@ def _download(ask: Callable[[], Asked]) -> Response | str:
 def _status(ask: Callable[[], Asked]) -> Response:
     try:
         asked = ask()
-        state = _advanced(asked, STATUS_WAIT_SECONDS)
+        state = _waited(asked, lambda: _advanced(asked.plan, STATUS_WAIT_SECONDS))
     except BigQueryDatastoreError as err:
         return answers.failed_status(err)
     return answers.status(asked.plan, state)
 
 
-def _advanced(asked: Asked, seconds: float) -> downloads.Ready | downloads.Running:
-    """How far the file is after a wait, in which its data may have been withdrawn.
+def _advanced(plan: DumpPlan, seconds: float) -> downloads.Ready | downloads.Running:
+    return downloads.engine().advance(plan, time.monotonic() + seconds)
+
+
+def _waited(asked: Asked, work: Callable[[], _T]) -> _T:
+    """What Google gives after a wait, in which the data may have been withdrawn.
 
     What is withdrawn after this look is deleted by that (see ``withdrawal``), file and links.
     """
     door.forget_what_was_read()
-    state = downloads.engine().advance(asked.plan, time.monotonic() + seconds)
+    found = work()
     try:
-        door.check_readable(list(asked.resource_ids))
+        asked.check_access()
     except (tk.NotAuthorized, tk.ObjectNotFound):
         _not_found()
-    return state
+    return found
 
 
 def _asked(resource_id: str) -> Asked:
@@ -114,7 +120,8 @@ def _asked(resource_id: str) -> Asked:
         id = door.find_readable(resource_id)
     except tk.ObjectNotFound:
         _not_found()
-    return Asked(downloads.prepare(id, params) or _not_found(), (id,))
+    plan = downloads.prepare(id, params) or _not_found()
+    return Asked(plan, partial(door.check_readable, id))
 
 
 def _sql_asked() -> Asked:
@@ -126,13 +133,14 @@ def _sql_asked() -> Asked:
     readable: list[str] = []
 
     def check_access(resource_ids: list[str]) -> None:
-        door.check_readable(resource_ids)
-        readable.extend(resource_ids)
+        door.check_readable_by_sql(resource_ids)
+        readable[:] = resource_ids
 
     try:
-        return Asked(downloads.prepare_sql(params["sql"], params, check_access), tuple(readable))
+        plan = downloads.prepare_sql(params["sql"], params, check_access)
     except (tk.NotAuthorized, tk.ObjectNotFound):
         _not_found()
+    return Asked(plan, partial(door.check_readable_by_sql, readable))
 
 
 def _validated(schema: Schema) -> dict[str, Any]:

@@ -96,7 +96,7 @@ class BigQueryBackend(DatastoreBackend):
             definition.drop(clients.bigquery_rw(), _own_table(clients.bigquery_rw(), id))
 
     def create_function(self, name: str, definition: str, **kwargs: Any) -> None:
-        """Let Table Designer's pass, which need not be kept (see ``trigger``), and no other."""
+        """Let Table Designer's pass, which are not kept (see ``designer.rules``), and no other."""
         with told_to_ckan():
             checks.function(name, definition)
 

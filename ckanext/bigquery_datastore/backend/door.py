@@ -59,18 +59,25 @@ def find_readable(name: str) -> str:
 
     :raises ObjectNotFound: there is nothing of this name, for this visitor
     """
-    id = name if is_live(name) and _may_read(name) else _of_alias(name)
+    id = name if _may_read(name) else _of_alias(name)
     if id is None or (id != name and not _may_read(id)):
         raise tk.ObjectNotFound(f'Resource "{name}" was not found.')
     return id
 
 
-def check_readable(ids: list[str]) -> None:
-    """That this visitor may read all these resources.
+def check_readable(id: str) -> None:
+    """That this visitor may read a resource's table.
 
-    :raises ObjectNotFound: one of them is not there (any more)
-    :raises NotAuthorized: one of them is not for this visitor
+    :raises ObjectNotFound: the resource is not there (any more)
+    :raises NotAuthorized: it is not for this visitor
     """
+    if not is_live(id):
+        raise tk.ObjectNotFound("Resource was not found.")
+    tk.check_access("datastore_search", {}, {"resource_id": id})
+
+
+def check_readable_by_sql(ids: list[str]) -> None:
+    """The same for all tables of a query, by the auth function that CKAN has for that."""
     if not all(map(is_live, ids)):
         raise tk.ObjectNotFound("Resource was not found.")
     tk.check_access("datastore_search_sql", Context(table_names=ids), {})
@@ -97,7 +104,7 @@ def _of_alias(name: str) -> str | None:
 
 def _may_read(id: str) -> bool:
     try:
-        tk.check_access("datastore_search", {}, {"resource_id": id})
+        check_readable(id)
     except (tk.NotAuthorized, tk.ObjectNotFound):
         return False
     return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -231,6 +232,36 @@ def test_a_file_is_not_given_when_its_data_were_withdrawn_while_it_was_made(
     assert visit(app, private["id"]).status_code == 404
     call_action("package_patch", id=private["package_id"], private=False)
     assert visit(app, private["id"], suffix="/status").status_code == 404
+
+
+def test_a_page_is_not_given_when_its_rows_were_withdrawn_while_they_were_read(
+    app, private, monkeypatch
+):
+    call_action("package_patch", id=private["package_id"], private=False)
+    real = downloads.page
+
+    def meanwhile(plan: downloads.DumpPlan) -> Iterator[bytes]:
+        yield from real(plan)
+        with model.meta.create_local_session() as session:
+            session.get(model.Package, private["package_id"]).private = True
+            session.commit()
+
+    assert b"secret" in visit(app, private["id"], "limit=1").data
+    monkeypatch.setattr(downloads, "page", meanwhile)
+    assert visit(app, private["id"], "limit=1").status_code == 404
+
+
+def test_who_may_read_a_table_but_not_use_sql_gets_its_file(app, private, monkeypatch):
+    call_action("package_patch", id=private["package_id"], private=False)
+    real = tk.check_access
+
+    def no_sql(action: str, *args: Any) -> Any:
+        if action == "datastore_search_sql":
+            raise tk.NotAuthorized
+        return real(action, *args)
+
+    monkeypatch.setattr(door.tk, "check_access", no_sql)
+    assert visit(app, private["id"]).status_code == 302
 
 
 def test_a_sysadmin_drops_a_table_without_a_resource_and_nothing_else(stray, private):

@@ -14,7 +14,7 @@ from google.api_core import exceptions as gexc
 
 from ckanext.bigquery_datastore import clients, config, gist
 from ckanext.bigquery_datastore.dump import export
-from ckanext.bigquery_datastore.errors import BadRequest
+from ckanext.bigquery_datastore.errors import BadRequest, NotReachable
 from ckanext.bigquery_datastore.tests.visiting import visit
 
 pytestmark = pytest.mark.usefixtures("clean_db", "datastore", "with_plugins", "nothing_remembered")
@@ -92,6 +92,13 @@ def test_a_sysadmin_reads_the_details_with_the_number(app: Any, resource: str, w
 def test_the_same_failure_has_the_same_number(app: Any, resource: str, refused: None) -> None:
     numbers = {number_in(visit(app, resource).text) for _ in range(2)}
     assert len(numbers) == 1
+
+
+def test_the_log_has_a_failure_on_one_line(app: Any, caplog: pytest.LogCaptureFixture) -> None:
+    with app.flask_app.test_request_context("/"), caplog.at_level(logging.WARNING):
+        gist.message(NotReachable("no answer\n2026-01-01 INFO [ckan] all is well"))
+    (record,) = (record for record in caplog.records if record.name == gist.__name__)
+    assert "\n" not in record.getMessage()
 
 
 # What Google says of a site, and what a visitor reads of it. P, D and B stand for its places.

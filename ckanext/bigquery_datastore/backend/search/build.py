@@ -5,6 +5,7 @@ Parameters that core would refuse are refused in core's words (``Invalid.errors`
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ from ckanext.bigquery_datastore.backend.search import filters as filters_module
 from ckanext.bigquery_datastore.backend.search.filters import Compare, Condition
 from ckanext.bigquery_datastore.backend.search.order import sort_term
 from ckanext.bigquery_datastore.backend.search.select import Order, Select, T
-from ckanext.bigquery_datastore.backend.table import reading, types
+from ckanext.bigquery_datastore.backend.table import reading, types, values
 from ckanext.bigquery_datastore.backend.table.model import (
     ID,
     Column,
@@ -183,9 +184,9 @@ class _Builder:
     def value(self, column: Column, value: Any) -> str:
         """A placeholder for a value that a column is compared to."""
         if column.type.name == "text" and column.bq_type == "STRING":
-            return self.placeholder("STRING", str(value))  # core: a text equals any number
+            return self.text(column, str(value))  # core: a text equals any number
         if column.bq_type in _UNORDERED:
-            return f"TO_JSON_STRING(PARSE_JSON({self.placeholder('STRING', str(value))}))"
+            return f"TO_JSON_STRING(PARSE_JSON({self.text(column, _json_text(value))}))"
         if column.bq_type == "INT64" and isinstance(value, (int, float)):
             return self.number(value)
         try:
@@ -193,6 +194,12 @@ class _Builder:
         except types.BadValue as err:
             raise _query_fault(err.for_column(column.name)) from err
         return self.placeholder(column.bq_type, text)
+
+    def text(self, column: Column, value: str) -> str:
+        try:
+            return self.placeholder("STRING", values.text(value))
+        except types.BadValue as err:
+            raise _query_fault(err.for_column(column.name)) from err
 
     def number(self, value: int | float) -> str:
         """A number of any size and kind, to be compared to an INT64."""
@@ -312,6 +319,17 @@ def _natural(key: str, value: Any) -> int | None:
     if not 0 <= number <= bounds.LARGEST:
         raise invalid_value(key, value)
     return number
+
+
+def _json_text(value: Any) -> str:
+    """A value to be compared to JSON: a text is JSON itself, as PostgreSQL reads it."""
+    try:
+        if not isinstance(value, str):
+            return json.dumps(value, ensure_ascii=False, allow_nan=False)
+        json.loads(value, parse_constant=values.no_such_number)
+    except (TypeError, ValueError, RecursionError):
+        raise _query_fault("invalid input syntax for type json") from None
+    return value
 
 
 def _float_of(value: int) -> str:

@@ -251,7 +251,7 @@ def jsonb_text(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value)
     try:
         found = json.loads(
-            text, parse_float=Decimal, parse_int=Decimal, parse_constant=_no_such_number
+            text, parse_float=Decimal, parse_int=Decimal, parse_constant=no_such_number
         )
     except ValueError:
         raise BadValue("invalid input syntax for type json") from None
@@ -260,7 +260,8 @@ def jsonb_text(value: Any) -> str:
     return _jsonb(found)
 
 
-def _no_such_number(name: str) -> None:
+def no_such_number(name: str) -> None:
+    """Python's reader of JSON takes NaN and Infinity, which JSON has not."""
     raise ValueError(name)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from typing import Any
 
@@ -132,6 +133,20 @@ def test_reading_a_tsquery_copies_it_no_more_than_a_few_times(words: int) -> Non
 def test_a_column_that_is_asked_for_many_times_is_read_once() -> None:
     found = build(TABLE, {"fields": ["name"] * 800 + ["_id"]})
     assert [column.name for column in found.columns] == ["name", "_id"]
+
+
+@pytest.mark.parametrize("bq_type", ["JSON", "STRUCT"])
+def test_a_filter_on_json_is_compared_as_json(bq_type: str) -> None:
+    table = Table("p", "d", "t", (Column("c", naming.of_column(bq_type, False, None), "c"),))
+    for value, text in {'{"a": "ä"}': '{"a": "ä"}', "[1]": "[1]", '"x"': '"x"'}.items():
+        for given in (value, json.loads(value)):
+            if given == "x":
+                continue  # a text is JSON itself
+            (parameter,) = build(table, {"filters": {"c": {"eq": given}}}).parameters
+            assert parameter.value == text
+    for value in ("[1", "x", "NaN", float("nan"), "[" * 100_000):
+        with pytest.raises(Invalid):
+            build(table, {"filters": {"c": {"eq": value}}})
 
 
 NASTY: list[Any] = [

@@ -1,0 +1,90 @@
+"""Whatever a request asks for, the fault is named as the visitor's: no parameter makes a 500."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from ckan.tests import factories
+from ckan.tests.helpers import call_action
+
+from ckanext.bigquery_datastore.tests.visiting import visit
+
+pytestmark = pytest.mark.usefixtures("non_clean_db", "datastore", "with_plugins")
+
+FIELDS = ("text", "int8", "numeric", "float8", "bool", "date", "timestamptz", "json", "_text")
+
+VALUES = {
+    "empty": "",
+    "NUL": "a\0b",
+    "half a character": "\ud83d",
+    "many digits": "9" * 5_000,
+    "a large exponent": "1e99999999999999999999",
+    "a small exponent": "1e-99999999999999999999",
+    "beyond INT64": str(2**63),
+    "negative": "-1",
+    "a time zone": "0001-01-01T00:00:00+14:00",
+    "no time zone": "2020-01-01T00:00:00+99:99",
+    "negations": "!" * 3_000,
+    "parentheses": "(" * 3_000,
+    "brackets": "[" * 1_900,
+    "a group": '{"$or": []}',
+    "spaces": "n" + " " * 9_000 + "x",
+    "SQL": "'; DROP TABLE x; --",
+    "a pattern": "%_\\",
+}
+
+PARAMETERS = (
+    *("q", "full_text", "language", "plain", "distinct", "fields", "sort"),
+    *("limit", "offset", "filters", "format", "bom", "records_format", "include_total"),
+)
+
+
+@pytest.fixture
+def resource() -> str:
+    id = factories.Resource()["id"]
+    fields = [{"id": f"a {name}", "type": name} for name in FIELDS]
+    call_action("datastore_create", resource_id=id, force=True, fields=fields, records=[{}])
+    return id
+
+
+def query(name: str, value: str) -> dict[str, str]:
+    # A text beyond Unicode's characters comes as bytes that are no UTF-8.
+    return {name: value.encode("utf-8", "replace").decode(), "plain": "false"}
+
+
+@pytest.mark.parametrize("value", VALUES)
+def test_no_parameter_of_a_download_is_an_error_of_the_sites(
+    app: Any, resource: str, value: str
+) -> None:
+    for name in PARAMETERS:
+        answer = visit(app, resource, {"limit": "1", **query(name, VALUES[value])})
+        assert answer.status_code < 500, (name, answer.text)
+
+
+@pytest.mark.parametrize("value", VALUES)
+def test_no_parameter_of_a_search_is_an_error_of_the_sites(
+    app: Any, resource: str, value: str
+) -> None:
+    address = "/api/3/action/datastore_search"
+    for name in PARAMETERS:
+        asked = {"resource_id": resource, **query(name, VALUES[value])}
+        answer = app.test_client().get(address, query_string=asked)
+        assert answer.status_code < 500, (name, answer.text)
+        answer = app.test_client().post(address, json={**asked, name: VALUES[value]})
+        assert answer.status_code < 500, (name, answer.text)
+
+
+@pytest.mark.parametrize("value", VALUES)
+def test_no_value_of_a_filter_is_an_error_of_the_sites(app: Any, resource: str, value: str) -> None:
+    for name in FIELDS:
+        for filters in ({f"a {name}": VALUES[value]}, {f"a {name}": {"gte": VALUES[value]}}):
+            asked = {"limit": "1", "filters": json.dumps(filters)}
+            answer = visit(app, resource, asked)
+            assert answer.status_code < 500, (filters, answer.text)
+            answer = app.test_client().post(
+                "/api/3/action/datastore_search",
+                json={"resource_id": resource, "filters": filters},
+            )
+            assert answer.status_code < 500, (filters, answer.text)
