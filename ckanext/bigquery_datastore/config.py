@@ -38,7 +38,10 @@ JOB_LABELS = PREFIX + "job_labels"
 PREWARM_FORMATS = PREFIX + "prewarm_formats"
 FILENAME_TEMPLATE = PREFIX + "filename_template"
 SEARCH_CHARACTERS = PREFIX + "search_characters"
+SEARCH_SQL_BYTES = PREFIX + "search_sql_bytes"
 DUMP_SQL_ENABLED = PREFIX + "dump_sql_enabled"
+DUMP_SQL_TIMEOUT_SECONDS = PREFIX + "dump_sql_timeout_seconds"
+DUMP_SQL_RESULT_BYTES = PREFIX + "dump_sql_result_bytes"
 
 # Options that the environment may give where the configuration file does not.
 ENVIRONMENT = {
@@ -173,6 +176,20 @@ def dump_sql_enabled() -> bool:
     )
 
 
+def search_sql_bytes() -> int:
+    """How many bytes the values of one answer of datastore_search_sql may have."""
+    return _number(SEARCH_SQL_BYTES, 1000, 2**31, 32_000_000)
+
+
+def dump_sql_timeout_seconds() -> int:
+    return _number(DUMP_SQL_TIMEOUT_SECONDS, 1, 21600, 600)
+
+
+def dump_sql_result_bytes() -> int | None:
+    """The most bytes that the result of one query may have as a file, or None for no limit."""
+    return _number(DUMP_SQL_RESULT_BYTES, 0, 2**63 - 1, 10_000_000_000) or None
+
+
 def validate() -> None:
     """Raise :class:`ConfigError` for the first option that has a wrong value."""
     if _place("ckan.datastore.write_url") != _place("ckan.datastore.read_url"):
@@ -268,4 +285,7 @@ _GETTERS: tuple[Callable[[], object], ...] = (
     job_labels,
     filename_template,
     search_characters,
+    search_sql_bytes,
+    dump_sql_timeout_seconds,
+    dump_sql_result_bytes,
 )

@@ -1,7 +1,7 @@
 """Downloads: from a request's parameters to the file, with the site's clients and options.
 
 prepare  ->  DumpPlan          plan, formats      what is asked for, as SQL and names
-engine().advance(plan, until)  engine             Ready or Running, or an error
+engine(plan).advance(plan, until)  engine         Ready or Running, or an error
     export                                        BigQuery's job
     storage, assemble, footers, sweep             Cloud Storage's objects
 page(plan)                                        a few rows, at once
@@ -33,6 +33,7 @@ from ckanext.bigquery_datastore.dump import export, pages, sign
 from ckanext.bigquery_datastore.dump import plan as plans
 from ckanext.bigquery_datastore.dump.engine import Engine
 from ckanext.bigquery_datastore.dump.formats import FORMATS, Format
+from ckanext.bigquery_datastore.dump.objects import SQL
 from ckanext.bigquery_datastore.dump.plan import DumpPlan
 from ckanext.bigquery_datastore.dump.state import FILES, Ready, Running
 from ckanext.bigquery_datastore.dump.storage import Store, in_background
@@ -138,7 +139,7 @@ def prepare_sql(
     # Each query is a family of its own (see sweep), and so is each state of its tables.
     digest = hashlib.sha256(repr((checked.sql(), sorted(revisions.items()))).encode()).hexdigest()
     plan = DumpPlan(
-        resource_id=f"sql-{digest[:32]}",
+        resource_id=f"{SQL}{digest[:32]}",
         table=checked.tables[0],
         select=select_of(checked, columns),
         format=FORMATS[params["format"]],
@@ -174,15 +175,19 @@ def _certify(checked: Checked, plan: DumpPlan) -> None:
         raise BadRequest(f"sql: {err}") from err
 
 
-def engine() -> Engine:
-    """The engine with this site's clients and limits."""
+def engine(plan: DumpPlan) -> Engine:
+    """The engine with this site's clients, and its limits for this kind of plan."""
+    limits = export.Limits(
+        config.maximum_bytes_billed(), config.job_timeout_seconds(), config.job_labels()
+    )
+    if plan.is_sql:
+        seconds = min(config.dump_sql_timeout_seconds(), limits.timeout_seconds)
+        limits = replace(limits, timeout_seconds=seconds, most_bytes=config.dump_sql_result_bytes())
     return Engine(
         bigquery=clients.bigquery_rw(),
         ro=Store(clients.storage_ro(), config.export_bucket()),
         rw=store_rw(),
-        limits=export.Limits(
-            config.maximum_bytes_billed(), config.job_timeout_seconds(), config.job_labels()
-        ),
+        limits=limits,
         url_lifetime=url_lifetime(),
         recent=FILES,
     )

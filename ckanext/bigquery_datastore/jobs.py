@@ -109,7 +109,7 @@ def finished(
     :raises BigQueryDatastoreError: the export failed
     """
     while True:
-        state = downloads.engine().advance(
+        state = downloads.engine(plan).advance(
             plan, time.monotonic() + _LOOK_SECONDS, at_least=_ASSEMBLY_SECONDS
         )
         if isinstance(state, downloads.Ready):

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from ckanext.bigquery_datastore import clients, config
 from ckanext.bigquery_datastore.backend import door
 from ckanext.bigquery_datastore.dump import sweep
-from ckanext.bigquery_datastore.dump.objects import ROOT, StoredObject
+from ckanext.bigquery_datastore.dump.objects import ROOT, SQL, StoredObject
 from ckanext.bigquery_datastore.dump.state import FILES
 from ckanext.bigquery_datastore.dump.storage import Store
 from ckanext.bigquery_datastore.errors import OutsideError
@@ -23,14 +23,11 @@ log = logging.getLogger(__name__)
 # For all deletions of one action.
 PURGE_SECONDS = 10
 
-# Results of queries (see downloads.prepare_sql) stand under names of this kind.
-QUERY = "sql-"
-
 
 def purge(resource_ids: Iterable[str]) -> None:
     """Delete the exports of these resources, and those of queries: they may hold the same rows."""
     until = time.monotonic() + PURGE_SECONDS
-    prefixes = [f"{ROOT}{name}" for name in (*(f"{id}/" for id in resource_ids), QUERY)]
+    prefixes = [f"{ROOT}{name}" for name in (*(f"{id}/" for id in resource_ids), SQL)]
     for prefix in prefixes:
         FILES.forget_under(prefix)
         try:
@@ -56,9 +53,9 @@ def purge_orphans(tables: Iterable[str]) -> int:
 
 
 def _may_stay(name: str, found: StoredObject, tables: set[str]) -> bool:
-    if name.startswith(QUERY):
+    if name.startswith(SQL):
         # Nobody asks for a result again once its tables have changed: none is kept for long.
-        age = time.time() - found.created.timestamp()
+        age = time.time() - found.fresh.timestamp()
         return age < sweep.ATTEMPT_LIFETIME.total_seconds()
     resource = door.resource(name)
     if resource is None or resource.state != "active" or name not in tables:

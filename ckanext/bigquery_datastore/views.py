@@ -96,7 +96,7 @@ def _status(ask: Callable[[], Asked]) -> Response:
 
 
 def _advanced(plan: DumpPlan, seconds: float) -> downloads.Ready | downloads.Running:
-    return downloads.engine().advance(plan, time.monotonic() + seconds)
+    return downloads.engine(plan).advance(plan, time.monotonic() + seconds)
 
 
 def _waited(asked: Asked, work: Callable[[], _T]) -> _T:

@@ -12,7 +12,7 @@ from ckan.plugins import toolkit as tk
 from ckan.types import Context
 from ckanext.datastore.backend import DatastoreBackend
 
-from ckanext.bigquery_datastore import clients, gist
+from ckanext.bigquery_datastore import clients, config, gist
 from ckanext.bigquery_datastore.backend import change, create, door, query
 from ckanext.bigquery_datastore.backend.designer import checks
 from ckanext.bigquery_datastore.backend.info import field_schema, meta
@@ -129,7 +129,9 @@ class BigQueryBackend(DatastoreBackend):
             seconds = context.get("query_timeout", query.READ_SECONDS * 1000) / 1000
             rows_max = int(tk.config.get("ckan.datastore.search.rows_max") or 32000)
             checked = check_sql(data_dict.get("sql", ""), context["check_access"])
-            found = sql_results.run(client, checked, rows_max + 1, seconds)
+            found = sql_results.run(
+                client, checked, rows_max + 1, config.search_sql_bytes(), seconds
+            )
             if len(found.rows) > rows_max:
                 data_dict["records_truncated"] = True
             data_dict["records"] = sql_results.records(found, rows_max)

@@ -13,12 +13,16 @@ from ckanext.bigquery_datastore.dump.storage import Store, Taken
 
 @dataclass(frozen=True)
 class Attempt:
-    """The claim on an export. ``number`` counts from 1; ``ordered`` as in DumpPlan.select_sql."""
+    """The claim on an export. ``number`` counts from 1; ``ordered`` as in DumpPlan.select_sql.
+
+    ``refused`` is the size in bytes of what was exported and then deleted, as it was too large.
+    """
 
     generation: int
     created: dt.datetime
     number: int = 1
     ordered: bool = True
+    refused: int | None = None
 
 
 def claim(ro: Store, rw: Store, plan: DumpPlan) -> Attempt | None:
@@ -33,7 +37,11 @@ def claim_as(rw: Store, plan: DumpPlan, wanted: Attempt) -> Attempt | None:
     """Claim by compare-and-swap: ``wanted.generation`` is what may be replaced."""
     headers = Headers(
         "application/octet-stream",
-        metadata={"number": str(wanted.number), "ordered": str(wanted.ordered)},
+        metadata={
+            "number": str(wanted.number),
+            "ordered": str(wanted.ordered),
+            **({} if wanted.refused is None else {"refused": str(wanted.refused)}),
+        },
     )
     try:
         return attempt_of(rw.create(plan.attempt, b"", headers, wanted.generation))
@@ -47,6 +55,7 @@ def attempt_of(found: StoredObject) -> Attempt:
         created=found.created,
         number=int(found.metadata.get("number", 1)),
         ordered=found.metadata.get("ordered", "True") == "True",
+        refused=int(found.metadata["refused"]) if "refused" in found.metadata else None,
     )
 
 

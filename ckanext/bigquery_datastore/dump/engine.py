@@ -36,8 +36,8 @@ from ckanext.bigquery_datastore.dump.objects import OBJECT_LIMIT, Headers, Store
 from ckanext.bigquery_datastore.dump.plan import DumpPlan
 from ckanext.bigquery_datastore.dump.state import Ready, Running
 from ckanext.bigquery_datastore.dump.storage import ComposeRefused, Gone, Store
-from ckanext.bigquery_datastore.dump.sweep import sweep
-from ckanext.bigquery_datastore.errors import ExportFailed, NotReachable, OutsideError
+from ckanext.bigquery_datastore.dump.sweep import is_to_be_renewed, sweep
+from ckanext.bigquery_datastore.errors import ExportFailed, NotReachable, OutsideError, TooLarge
 from ckanext.bigquery_datastore.recent import Recent
 
 log = logging.getLogger(__name__)
@@ -99,6 +99,7 @@ class Engine:
             attempt = claim(self.ro, self.rw, plan)
             if attempt is None:
                 continue  # somebody else is claiming: look again
+            self._check_size(attempt.refused or 0)
             job = self._export(plan, attempt, until)
             if not job.done:
                 return Running("export", job.progress, attempt.created)
@@ -129,6 +130,13 @@ class Engine:
         found = self.ro.find(plan.target)
         if found is None:
             return None
+        if is_to_be_renewed(found, self.url_lifetime):
+            try:
+                found = self.rw.renew(found)
+            except Gone:
+                return None
+            except OutsideError as err:
+                log.warning("%s is not renewed, and may be swept: %s", plan.target, err)
         if "parts" not in found.metadata:
             return Ready((found,), metadata=found.metadata)
         if ready := parts.look_up(self.ro, found):
@@ -167,7 +175,7 @@ class Engine:
         elif age > FAILURE_TTL:
             following = replace(following, number=1)
         elif failure.reason not in export.TRANSIENT_REASONS or attempt.number >= MAX_ATTEMPTS:
-            raise failure.error()
+            raise failure.error(of_sql=plan.is_sql)
         log.warning("Job %s failed (%s), trying again", job.id, failure.reason)
         claim_as(self.rw, plan, following)
 
@@ -210,6 +218,7 @@ class Engine:
             )
             self._try_again(plan, attempt, replace(job, failure=lost))
             raise Gone(folder)
+        self._refuse_larger(plan, attempt, shards)
         sources = self._sources(plan, folder, shards)
         headers = replace(
             plan.headers,
@@ -235,6 +244,28 @@ class Engine:
                 ready.size,
             )
         return ready
+
+    def _refuse_larger(
+        self, plan: DumpPlan, attempt: Attempt, shards: Sequence[StoredObject]
+    ) -> None:
+        """Delete what is larger than allowed, and note it: it is not exported and billed again.
+
+        :raises TooLarge: it was so
+        """
+        size = sum(part.size for part in shards)
+        try:
+            self._check_size(size)
+        except TooLarge:
+            claim_as(self.rw, plan, replace(attempt, refused=size))
+            self.rw.delete(shards)
+            raise
+
+    def _check_size(self, size: int) -> None:
+        if self.limits.most_bytes is not None and size > self.limits.most_bytes:
+            raise TooLarge(
+                f"The result has {size:,} bytes; this site allows {self.limits.most_bytes:,} "
+                "(ckanext.bigquery_datastore.dump_sql_result_bytes). Ask for fewer rows or columns."
+            )
 
     def _sources(
         self, plan: DumpPlan, folder: str, shards: Sequence[StoredObject]
@@ -271,6 +302,6 @@ class Engine:
         try:
             if ready.objects[0].name == plan.target:
                 self.rw.delete(self.rw.list(folder_of(plan, attempt)), until)
-            sweep(self.rw, plan.family, self.url_lifetime, until)
+            sweep(self.rw, plan.swept, self.url_lifetime, until)
         except OutsideError as err:
             log.warning("Left for a later sweep: %s", err)

@@ -22,6 +22,7 @@ from ckanext.bigquery_datastore.backend.query import parameter_list
 from ckanext.bigquery_datastore.backend.table.model import Table
 from ckanext.bigquery_datastore.dump.formats import Format
 from ckanext.bigquery_datastore.errors import (
+    BadRequest,
     BigQueryDatastoreError,
     ExportFailed,
     NotReachable,
@@ -47,11 +48,12 @@ SORT_TOO_LARGE_REASONS = frozenset({"resourcesExceeded"})
 
 @dataclass(frozen=True)
 class Limits:
-    """What one job may cost. Bytes, seconds."""
+    """What one job may cost, and how large its files may be together. Bytes, seconds."""
 
     maximum_bytes_billed: int | None
     timeout_seconds: int
     labels: Mapping[str, str]
+    most_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -61,8 +63,8 @@ class Failure:
     reason: str
     message: str
 
-    def error(self) -> BigQueryDatastoreError:
-        """The failure as an error for a person."""
+    def error(self, *, of_sql: bool = False) -> BigQueryDatastoreError:
+        """The failure as an error for a person; ``of_sql``: who has written the query."""
         if self.reason == TOO_EXPENSIVE_REASON:
             return TooLarge(
                 "The export would cost more than this site allows "
@@ -78,10 +80,17 @@ class Failure:
         if self.reason in ("quotaExceeded", *TRANSIENT_REASONS):
             return NotReachable(f"BigQuery cannot run the export now: {self.message}")
         if self.reason in ("stopped", "timeout"):
+            if of_sql:
+                return TooLarge(
+                    "The query takes longer than this site allows "
+                    "(ckanext.bigquery_datastore.dump_sql_timeout_seconds)."
+                )
             return ExportFailed(
                 "The export was stopped before it ended: by hand, or after the "
                 "job_timeout_seconds of this site."
             )
+        if of_sql:
+            return BadRequest(f"sql: {self.message}")
         return ExportFailed(f"BigQuery could not export the table: {self.message}")
 
 

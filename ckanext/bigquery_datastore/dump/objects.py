@@ -9,6 +9,12 @@ from dataclasses import dataclass, field
 #: Under which all files stand: ``dumps/<resource>/<format>/<revision>/<key>/``.
 ROOT = "dumps/"
 
+#: How the keys of files begin that hold a whole table, or what a query asks for.
+WHOLE, QUERY = "all-", "query-"
+
+#: How the names of results of SQL begin, which stand in the place of a resource's id.
+SQL = "sql-"
+
 # https://cloud.google.com/storage/docs/composite-objects
 COMPOSE_LIMIT = 32
 
@@ -18,14 +24,20 @@ OBJECT_LIMIT = 5 * 2**40
 
 @dataclass(frozen=True)
 class StoredObject:
-    """One generation of an object. ``size`` in bytes."""
+    """One generation of an object. ``size`` in bytes; ``renewed`` as in :meth:`Store.renew`."""
 
     name: str
     size: int
     generation: int
     created: dt.datetime
     crc32c: str = ""
+    renewed: dt.datetime | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def fresh(self) -> dt.datetime:
+        """When it was written, or renewed."""
+        return max(self.created, self.renewed or self.created)
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from ckanext.bigquery_datastore.backend.search.select import Select
 from ckanext.bigquery_datastore.backend.sql.select import SqlSelect
 from ckanext.bigquery_datastore.backend.table.model import ID, Column, Table
 from ckanext.bigquery_datastore.dump.formats import STORED, Format
-from ckanext.bigquery_datastore.dump.objects import ROOT, Headers, StoredObject
+from ckanext.bigquery_datastore.dump.objects import QUERY, ROOT, SQL, WHOLE, Headers, StoredObject
 
 # To be raised when the same plan gives other bytes than before: old files are then not found.
 LAYOUT = 1
@@ -137,6 +137,16 @@ class DumpPlan:
         """Where all files of one resource and format are."""
         return family(self.resource_id, self.format)
 
+    @property
+    def is_sql(self) -> bool:
+        """Whether it is the result of SQL from outside, and no resource's."""
+        return self.resource_id.startswith(SQL)
+
+    @property
+    def swept(self) -> str:
+        """Where files go when this one is new: each query of SQL has a family of its own."""
+        return f"{ROOT}{SQL}" if self.is_sql else self.family
+
     @cached_property
     def prefix(self) -> str:
         return f"{self.family}{self.revision}/{self._key}/"
@@ -162,7 +172,7 @@ class DumpPlan:
             )
         )
         digest = hashlib.sha256(decisive.encode()).hexdigest()[:16]
-        return f"{'all' if self.is_whole else 'query'}-{digest}"
+        return f"{WHOLE if self.is_whole else QUERY}{digest}"
 
     # what the visitor is told
 

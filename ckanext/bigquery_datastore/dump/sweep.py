@@ -2,6 +2,10 @@
 
 A file that a newer revision supersedes stays as long as a URL that was signed for it may live: that
 is, until the newest revision has been published for longer than a URL lives.
+
+The file of a query (of some rows, of SQL) goes, too, when nobody asks for it any more: there is no
+end of queries that a visitor can think of. Whoever asks for it when it is older than a URL lives
+renews it (``is_to_be_renewed``), so what was not renewed for two such times has no URL left.
 """
 
 from __future__ import annotations
@@ -11,7 +15,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from ckanext.bigquery_datastore.dump.objects import StoredObject
+from ckanext.bigquery_datastore.dump.objects import QUERY, StoredObject
 from ckanext.bigquery_datastore.dump.storage import Store
 
 # An answer may be given from what a process heard of a table a moment ago (metadata_ttl_seconds, an
@@ -37,6 +41,10 @@ class _Place:
     def is_file(self) -> bool:
         return self.rest.startswith("data.")
 
+    @property
+    def is_query(self) -> bool:
+        return self.key.startswith(QUERY)
+
 
 def sweep(store: Store, prefix: str, url_lifetime: dt.timedelta, until: float = math.inf) -> int:
     """Delete what nobody can ask for any more under the prefix; how many objects that were.
@@ -45,6 +53,12 @@ def sweep(store: Store, prefix: str, url_lifetime: dt.timedelta, until: float = 
     """
     now = dt.datetime.now(dt.timezone.utc)
     return store.delete(superfluous(store.list(prefix), now, url_lifetime), until)
+
+
+def is_to_be_renewed(file: StoredObject, url_lifetime: dt.timedelta) -> bool:
+    """Whether a query's file that is asked for now could go while a URL for it lives."""
+    now = dt.datetime.now(dt.timezone.utc)
+    return _place(file).is_query and now - file.fresh > url_lifetime
 
 
 def purge(store: Store, prefix: str, until: float = math.inf) -> int:
@@ -78,8 +92,15 @@ def _superfluous_in(
     settled = now - since > url_lifetime + MARGIN
     in_parts = {place.found.metadata["parts"] for place in files if "parts" in place.found.metadata}
     published = {(place.revision, place.key) for place in files}
+    expired = {
+        (place.revision, place.key)
+        for place in files
+        if place.is_query and now - place.found.fresh > 2 * url_lifetime + MARGIN
+    }
 
     def is_superfluous(place: _Place) -> bool:
+        if (place.revision, place.key) in expired:
+            return True
         if place.revision != current and settled:
             return not _is_younger(place, now)
         if place.is_file or any(place.found.name.startswith(folder) for folder in in_parts):

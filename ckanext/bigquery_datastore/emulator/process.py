@@ -26,7 +26,7 @@ from .storage.backend import Backend
 from .storage.buckets import Buckets
 from .storage.child import StorageChild, StorageFailed
 from .storage.client import StorageClient
-from .storage.compose import Composer
+from .storage.compose import Files
 from .storage.server import Storage
 
 
@@ -96,9 +96,9 @@ def run(settings: Settings, ready: Callable[[Settings], None]) -> None:
         stack.callback(bigquery.jobs.close)
         admin = Admin(bigquery, child, identities, faults)
         buckets = Buckets(data / "buckets.json", settings.location)
-        composer = Composer(data / "storage", data / "composing")
+        files = Files(data / "storage", data / "composing")
         backend = Backend("127.0.0.1", child.port, f"{settings.host}:{settings.storage_port}")
-        storage = Storage(backend, buckets, identities, admin.switches, composer)
+        storage = Storage(backend, buckets, identities, admin.switches, files)
         servers = {
             settings.bigquery_port: admin.watched(
                 application(bigquery, admin.routes()), "bigquery"

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import urllib.request
+from datetime import timedelta
 from typing import Any
 from urllib.parse import urlencode
 
 import pytest
 from ckan.tests import factories
 
-from ckanext.bigquery_datastore import clients, config
+from ckanext.bigquery_datastore import clients, config, downloads
 from ckanext.bigquery_datastore.backend import query
-from ckanext.bigquery_datastore.dump import export
+from ckanext.bigquery_datastore.dump import engine, export, sweep
 from ckanext.bigquery_datastore.tests.dump.exporting import Place
 
 pytestmark = [
@@ -149,3 +150,86 @@ def test_who_may_not_read_a_table_is_told_of_none(app, place, table):
 def test_it_is_off_unless_the_site_wants_it(app, table, monkeypatch):
     monkeypatch.setattr(config, "dump_sql_enabled", lambda: False)
     assert ask(app, f'SELECT name FROM "{table}"').status_code == 404
+
+
+# --- limits of its own
+
+
+def results(place) -> set[str]:
+    """What there is of results in the bucket, but for the claims of exports."""
+    found = place.storage.list_blobs(place.bucket, prefix="dumps/sql-")
+    return {blob.name for blob in found if not blob.name.endswith("/attempt")}
+
+
+def exports(place, table) -> int:
+    return len([job for job in place.export_jobs() if table in job.query])
+
+
+def test_a_result_that_is_too_large_is_refused_deleted_and_not_billed_again(
+    app, place, table, monkeypatch
+):
+    sql = f'SELECT name, size FROM "{table}" AS here ORDER BY size'
+    before = results(place)
+    monkeypatch.setattr(config, "dump_sql_result_bytes", lambda: 500)
+    for _ in range(3):
+        answer = ask(app, sql)
+        assert answer.status_code == 413, answer.body
+        assert "this site allows 500" in answer.body
+    assert exports(place, table) == 1
+    assert results(place) <= before
+    monkeypatch.setattr(config, "dump_sql_result_bytes", lambda: 5000)
+    assert file(app, sql).count(b"\r\n") == 101
+    assert exports(place, table) == 2
+
+
+@pytest.mark.ckan_config(config.JOB_LABELS, "emulator_run_seconds=60")
+@pytest.mark.ckan_config(config.DUMP_SQL_TIMEOUT_SECONDS, "1")
+def test_a_query_that_takes_too_long_is_stopped_after_a_time_of_its_own(app, table):
+    answer = ask(app, f'SELECT name FROM "{table}" AS slow')
+    assert answer.status_code == 413, answer.body
+    assert "dump_sql_timeout_seconds" in answer.body
+
+
+def test_a_query_that_fails_while_it_runs_is_the_visitors_mistake(app, table):
+    answer = ask(app, f'SELECT CAST(name AS INTEGER) AS n FROM "{table}"')
+    assert answer.status_code == 400, answer.body
+    assert "name" in answer.body
+
+
+def test_results_that_nobody_asks_for_any_more_are_swept_by_the_next_one(
+    app, place, table, monkeypatch
+):
+    """Each query has a family of its own; without this, none but the command would sweep it."""
+    swept: list[str] = []
+    original = engine.sweep
+
+    def noted(store, prefix, *args):
+        swept.append(prefix)
+        return original(store, prefix, *args)
+
+    monkeypatch.setattr(engine, "sweep", noted)
+    file(app, f'SELECT size FROM "{table}" AS a')
+    file(app, f'SELECT size FROM "{table}" AS b')
+    assert swept == ["dumps/sql-"] * 2 and results(place)
+    lifetime = timedelta(hours=1)
+    monkeypatch.setattr(sweep, "MARGIN", -2 * lifetime)
+    sweep.sweep(downloads.store_rw(), swept[0], lifetime)
+    assert not results(place)
+
+
+def test_a_result_that_is_asked_for_again_is_renewed_and_stays_the_same_object(
+    app, place, table, monkeypatch
+):
+    sql = f'SELECT size FROM "{table}" AS renewed'
+    link = ask(app, sql).location
+    (before,) = (
+        blob
+        for blob in place.storage.list_blobs(place.bucket, prefix="dumps/sql-")
+        if blob.name in link
+    )
+    monkeypatch.setattr(downloads, "url_lifetime", lambda: timedelta(0))
+    downloads.FILES.clear()
+    assert file(app, sql)
+    after = place.storage.bucket(place.bucket).get_blob(before.name)
+    assert (after.generation, after.time_created) == (before.generation, before.time_created)
+    assert before.custom_time is None and after.custom_time > before.time_created

@@ -109,7 +109,7 @@ def test_a_file_is_one_moment_of_its_table_and_the_next_one_has_what_came_meanwh
             f"DELETE FROM `{place.dataset}.{resource_id}` WHERE MOD(_id, 2) = 0"
         ).result()
         # Who asked before the change gets the table as it was; who asks after it, as it is.
-        ready = downloads.engine().advance(plan, plan.asked + 60)
+        ready = downloads.engine(plan).advance(plan, plan.asked + 60)
         assert isinstance(ready, downloads.Ready)
         found = place.storage.bucket(place.bucket).blob(ready.objects[0].name)
         assert found.download_as_bytes() == before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -186,5 +187,8 @@ def test_google_that_is_down_is_said_in_seconds_not_in_minutes(start_site):
     site = start_site(env={"BIGQUERY_EMULATOR_HOST": "http://127.0.0.1:9"})
     answer = requests.get(f"{site.url}/datastore/dump/{table['id']}", timeout=30)
     assert answer.status_code == 503
-    assert "Google does not answer" in answer.text
+    assert "cannot be made at the moment" in answer.text
+    number = re.search(r"has the number (\w+)", answer.text)
+    assert number, answer.text
+    assert f"Failure {number[1]}: NotReachable: Google does not answer" in site.said()
     assert int(answer.headers["Retry-After"]) > 0

@@ -17,13 +17,11 @@ from ckanext.bigquery_datastore.backend.table import naming, types
 from ckanext.bigquery_datastore.backend.table.lookup import Column
 from ckanext.bigquery_datastore.errors import TooLarge
 
-# Of the values of one answer of datastore_search_sql. A worker holds them all, and then the JSON
-# that is made of them: larger results are what files are for.
-MOST_BYTES = 32_000_000
 
-
-def run(client: bigquery.Client, checked: Checked, most_rows: int, seconds: float) -> Found:
-    """The rows of the query, at most ``most_rows`` and ``MOST_BYTES``.
+def run(
+    client: bigquery.Client, checked: Checked, most_rows: int, most_bytes: int, seconds: float
+) -> Found:
+    """The rows of the query, at most ``most_rows``, and values of at most ``most_bytes``.
 
     :raises Refused, TookTooLong: see ``query.read``
     :raises NotAllowed: BigQuery says that it would read another table
@@ -33,18 +31,18 @@ def run(client: bigquery.Client, checked: Checked, most_rows: int, seconds: floa
     certify(client, checked, text)
     iterator = query.iterate(client, text, seconds=seconds)
     columns = tuple(column_of(checked, field) for field in iterator.schema)
-    return Found(columns, list(_within_bounds(iterator)))
+    return Found(columns, list(_within_bounds(iterator, most_bytes)))
 
 
-def _within_bounds(rows: Iterable[Row]) -> Iterator[Any]:
+def _within_bounds(rows: Iterable[Row], most_bytes: int) -> Iterator[Any]:
     """The rows' values, as long as they are no more than an answer may hold."""
-    left = MOST_BYTES
+    left = most_bytes
     for row in rows:
         values = row.values()
         left -= sum(len(value) if isinstance(value, str) else 8 for value in values)
         if left < 0:
             raise TooLarge(
-                f"The answer would have more than {MOST_BYTES:,} bytes. Ask for fewer rows "
+                f"The answer would have more than {most_bytes:,} bytes. Ask for fewer rows "
                 "(LIMIT) or fewer columns."
             )
         yield values

@@ -133,10 +133,17 @@ class BigQuery:
     async def _list(self, request: Request) -> Response:
         project, query = request.path_params["project"], request.query_params
         states = {state.upper() for state in query.getlist("stateFilter")}
+        # Milliseconds (https://cloud.google.com/bigquery/docs/reference/rest/v2/jobs/list).
+        earliest, latest = (
+            float(query.get(f"{which}CreationTime") or limit)
+            for which, limit in (("min", "-inf"), ("max", "inf"))
+        )
         jobs = [
             job
             for job in self.jobs.all()
-            if job.project == project and (not states or job.state in states)
+            if job.project == project
+            and (not states or job.state in states)
+            and earliest <= 1000 * job.created <= latest
         ]
         if query.get("parentJobId"):
             jobs = []
@@ -301,9 +308,21 @@ async def read_json(request: Request) -> dict[str, Any]:
         body = json.loads(raw or b"{}")
     except ValueError as error:
         raise ApiError("parseError", "Parse Error") from error
-    if not isinstance(body, dict):
+    if not isinstance(body, dict) or (_HALF.search(raw) and not _is_text(body)):
         raise ApiError("parseError", "Parse Error")
     return body
+
+
+# An escape that may be half a pair of surrogates alone, which no text of UTF-8 can hold.
+_HALF = re.compile(rb"\\u[dD][89a-fA-F]")
+
+
+def _is_text(body: object) -> bool:
+    try:
+        json.dumps(body, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _worded(body: bytes) -> bytes:

@@ -1,8 +1,9 @@
-"""Compose without reading the sources: the kernel copies, the checksums are combined.
+"""Objects in the files of fake-gcs-server, which keeps their metadata in an extended attribute.
 
-fake-gcs-server composes in memory (two gigabytes took it four, and a minute). It keeps an
-object as a file with its metadata in an extended attribute, so the same result can be put
-there at once: written aside, then renamed into place, as atomic as Cloud Storage's.
+It composes in memory (two gigabytes took it four, and a minute): here the kernel copies and the
+checksums are combined; written aside, then renamed into place, as atomic as Cloud Storage's.
+And it takes a change of metadata for a new object: here only the metageneration grows
+(https://cloud.google.com/storage/docs/metadata#generation-number).
 """
 
 from __future__ import annotations
@@ -16,15 +17,22 @@ from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 
-from .http import Metadata
+from .http import COMPONENTS, METAGENERATION, Metadata, Refused, metageneration
 
 _ATTRIBUTE = "user.metadata"
 _POLYNOMIAL = 0x82F63B78  # CRC-32C (Castagnoli), reflected
 _PIECE = 1 << 26
+_PATCHED = (
+    "contentType",
+    "contentDisposition",
+    "contentEncoding",
+    "contentLanguage",
+    "cacheControl",
+)
 
 
-class Composer:
-    """Composes objects in the folder of a storage server."""
+class Files:
+    """Composes and patches objects in the folder of a storage server."""
 
     def __init__(self, root: Path, aside: Path) -> None:
         aside.mkdir(parents=True, exist_ok=True)
@@ -71,6 +79,31 @@ class Composer:
         finally:
             aside.unlink(missing_ok=True)
 
+    def patch(self, bucket: str, name: str, changes: Metadata) -> None:
+        """Change what an object says of itself, in this generation of it.
+
+        https://cloud.google.com/storage/docs/json_api/v1/objects/patch
+        """
+        file = self._file(bucket, name)
+        record = json.loads(os.getxattr(file, _ATTRIBUTE))
+        own = dict(record.get("Metadata") or {})
+        for key, value in changes.items():
+            if key == "metadata":
+                hidden = {name: own[name] for name in (COMPONENTS, METAGENERATION) if name in own}
+                told = {**own, **value} if value else hidden
+                own = {name: text for name, text in told.items() if text is not None} | hidden
+            elif key == "customTime":
+                if _is_earlier(value, record.get("CustomTime")):
+                    raise Refused(400, "The custom time of an object can only be set to later.")
+                record["CustomTime"] = value
+            elif key in _PATCHED:
+                record[key[0].upper() + key[1:]] = value or ""
+        grown = metageneration(str(record["Generation"]), own) + 1
+        own[METAGENERATION] = f"{record['Generation']}:{grown}"
+        record["Metadata"] = own
+        record["Updated"] = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        os.setxattr(file, _ATTRIBUTE, json.dumps(record).encode())
+
     def _record(self, destination: Metadata, checksum: int) -> Metadata:
         self._last_generation = max(time.time_ns() // 1000, self._last_generation + 1)
         now = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
@@ -95,6 +128,13 @@ class Composer:
             "RetentionMode": "",
             "RetentionRetainUntil": "",
         }
+
+
+def _is_earlier(wanted: str | None, kept: str | None) -> bool:
+    """https://cloud.google.com/storage/docs/metadata#custom-time"""
+    if not kept:
+        return False
+    return wanted is None or datetime.fromisoformat(wanted) < datetime.fromisoformat(kept)
 
 
 def _append(file: Path, target: int) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import base64
 import json
 import weakref
-from collections.abc import AsyncIterator, MutableMapping
+from collections.abc import AsyncIterator, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -15,7 +15,9 @@ from ..faults import TRANSPORT, Receive, Scope, Send
 from .backend import Backend, Headers, Reply
 from .signatures import parameters
 
-COMPONENTS = "emulator-components"  # where fake-gcs-server keeps our componentCount
+# Where fake-gcs-server keeps what it does not know of: our componentCount and metageneration.
+COMPONENTS = "emulator-components"
+METAGENERATION = "emulator-metageneration"
 _HOP = {
     b"connection",
     b"host",
@@ -168,7 +170,8 @@ class Objects:
             await reply.read()
             return None
         found: Metadata = await reply.json()
-        return found
+        own = found.get("metadata") or {}
+        return {**found, "metageneration": str(metageneration(found["generation"], own))}
 
 
 def path_of(bucket: str, name: str) -> str:
@@ -213,6 +216,12 @@ def missing(request: Request) -> Refused:
     return Refused(404, f"No such object: {request.path.rpartition('/b/')[2]}")
 
 
+def metageneration(generation: str, own: Mapping[str, str]) -> int:
+    """How often the metadata of this generation were changed, and one (a copy takes them along)."""
+    of, _, grown = own.get(METAGENERATION, "").partition(":")
+    return int(grown) if of == generation else 1
+
+
 def present(found: Metadata) -> Metadata:
     """Metadata as Cloud Storage shows it: composites have no MD5, but count their parts."""
     shown = {name: value for name, value in found.items() if name != "acl"}
@@ -220,9 +229,11 @@ def present(found: Metadata) -> Metadata:
     if count := own.pop(COMPONENTS, None):
         shown["componentCount"] = int(count)
         shown.pop("md5Hash", None)
+    shown["metageneration"] = str(metageneration(str(shown.get("generation")), own))
+    own.pop(METAGENERATION, None)
     shown.pop("metadata", None)
     if own:
         shown["metadata"] = own
-    version = f"{shown.get('generation')}/{shown.get('metageneration', 1)}"
+    version = f"{shown.get('generation')}/{shown['metageneration']}"
     shown["etag"] = base64.b64encode(version.encode()).decode()
     return shown

@@ -22,7 +22,7 @@ from ..identities import Identities
 from .backend import Backend, Reply
 from .batch import run_batch
 from .buckets import Buckets
-from .compose import Composer
+from .compose import Files
 from .http import (
     COMPONENTS,
     CONDITIONS,
@@ -68,9 +68,9 @@ class Storage:
         buckets: Buckets,
         identities: Identities,
         switches: Switches,
-        composer: Composer,
+        files: Files,
     ) -> None:
-        self._composer = composer
+        self._files = files
         self._backend = backend
         self._objects = Objects(backend)
         self._buckets = buckets
@@ -141,6 +141,8 @@ class Storage:
             await self._change(request, to, to_name, writes=True)
         elif request.method in ("GET", "HEAD"):
             await self._read(request, bucket, name)
+        elif request.method == "PATCH":
+            await self._patch(request, bucket, name)
         else:
             await self._change(request, bucket, name, writes=request.method == "PUT")
 
@@ -158,7 +160,7 @@ class Storage:
             await request.answer(200, present(found))
 
     async def _change(self, request: Request, bucket: str, name: str, writes: bool) -> None:
-        """PATCH, PUT, DELETE, rewrite and copy: on a condition, and one at a time."""
+        """PUT, DELETE, rewrite and copy: on a condition, and one at a time."""
         async with self._objects.lock(bucket, name):
             found = await self._objects.metadata(bucket, name)
             if found is None and request.method != "POST":
@@ -176,6 +178,18 @@ class Storage:
         elif answer.get("kind") == "storage#object":
             answer = present(answer)
         await request.answer(reply.status, answer)
+
+    async def _patch(self, request: Request, bucket: str, name: str) -> None:
+        async with self._objects.lock(bucket, name):
+            found = await self._objects.metadata(bucket, name)
+            if found is None:
+                raise missing(request)
+            check_conditions(request, found)
+            if not self._files.can(bucket, [found]):
+                raise Refused(501, f"The name {name} cannot be patched here.")
+            self._files.patch(bucket, name, await request.json())
+            patched = await self._objects.metadata(bucket, name)
+        await request.answer(200, present(patched or found))
 
     # -- compose ---------------------------------------------------------------------------
 
@@ -219,8 +233,8 @@ class Storage:
             **(destination.get("metadata") or {}),
             COMPONENTS: str(parts),
         }
-        if self._composer.can(bucket, sources):
-            await asyncio.to_thread(self._composer.compose, bucket, name, destination, sources)
+        if self._files.can(bucket, sources):
+            await asyncio.to_thread(self._files.compose, bucket, name, destination, sources)
         else:
             await self._compose_there(bucket, name, destination, sources)
         made = await self._objects.metadata(bucket, name)

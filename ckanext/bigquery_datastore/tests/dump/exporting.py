@@ -56,6 +56,7 @@ class Place:
     maximum_bytes_billed: int | None = None
     timeout_seconds: int = 3600
     project: str = PROJECT
+    made: dt.datetime = field(default_factory=lambda: dt.datetime.now(dt.timezone.utc))
 
     @functools.cached_property
     def bigquery(self) -> bigquery.Client:
@@ -122,7 +123,7 @@ class Place:
         """The exports of this place that BigQuery ran, whatever became of them."""
         return [
             job
-            for job in self.bigquery.list_jobs()
+            for job in self.bigquery.list_jobs(min_creation_time=self.made)
             if isinstance(job, bigquery.QueryJob)
             and (job.job_id or "").startswith("ckan_dump_")
             and f"{self.bucket}/" in job.query

@@ -1,9 +1,15 @@
 """Nothing is deleted that a live signed URL may point to, and nothing else stays."""
 
 import datetime as dt
+from dataclasses import replace
 
 from ckanext.bigquery_datastore.dump.objects import StoredObject
-from ckanext.bigquery_datastore.dump.sweep import ATTEMPT_LIFETIME, MARGIN, superfluous
+from ckanext.bigquery_datastore.dump.sweep import (
+    ATTEMPT_LIFETIME,
+    MARGIN,
+    is_to_be_renewed,
+    superfluous,
+)
 
 NOW = dt.datetime(2026, 1, 10, tzinfo=dt.timezone.utc)
 LIFETIME = dt.timedelta(hours=1)
@@ -12,6 +18,10 @@ LONG_AGO = LIFETIME + MARGIN + dt.timedelta(seconds=1)
 
 def stored(path: str, age: dt.timedelta, **metadata: str) -> StoredObject:
     return StoredObject(f"dumps/res/csv/{path}", 1, 1, NOW - age, metadata=metadata)
+
+
+def renewed(found: StoredObject, age: dt.timedelta) -> StoredObject:
+    return replace(found, renewed=NOW - age)
 
 
 def swept(*objects: StoredObject) -> list[str]:
@@ -44,7 +54,41 @@ def test_an_old_revision_that_is_published_late_is_still_the_old_one():
 
 def test_the_newest_files_stay_for_ever():
     age = dt.timedelta(days=300)
-    assert swept(stored("02/all-a/data.csv", age), stored("02/query-b/data.csv", age)) == []
+    assert swept(stored("02/all-a/data.csv", age), stored("02/all-b/data.csv", age)) == []
+
+
+def test_the_file_of_a_query_goes_when_nobody_has_asked_for_it_for_long():
+    whole = stored("02/all-a/data.csv", dt.timedelta(days=300))
+    file = stored("02/query-b/data.csv", dt.timedelta(days=300))
+    no_url_lives = 2 * LIFETIME + MARGIN + dt.timedelta(seconds=1)
+    assert swept(whole, renewed(file, 2 * LIFETIME)) == []
+    assert swept(whole, renewed(file, no_url_lives)) == ["02/query-b/data.csv"]
+    assert swept(whole, stored("02/query-b/data.csv", 2 * LIFETIME)) == []
+    assert swept(whole, stored("02/query-b/data.csv", no_url_lives)) == ["02/query-b/data.csv"]
+
+
+def test_the_parts_of_a_querys_file_go_with_it():
+    age = 2 * LIFETIME + MARGIN + dt.timedelta(seconds=1)
+    objects = [
+        stored("02/query-b/attempt", age),
+        stored("02/query-b/data.csv", age, parts="dumps/res/csv/02/query-b/7/"),
+        stored("02/query-b/7/part-0.csv", age),
+    ]
+    assert len(swept(*objects)) == 3
+    assert swept(*objects[:1], renewed(objects[1], LIFETIME), objects[2]) == []
+
+
+def test_a_querys_file_is_renewed_before_a_url_for_it_could_outlive_it():
+    now = dt.datetime.now(dt.timezone.utc)
+
+    def asked_for(path: str, age: dt.timedelta) -> bool:
+        file = StoredObject(f"dumps/res/csv/02/{path}/data.csv", 1, 1, now - age)
+        return is_to_be_renewed(file, LIFETIME)
+
+    later = LIFETIME + dt.timedelta(seconds=1)
+    assert not asked_for("query-b", LIFETIME - dt.timedelta(minutes=1))
+    assert asked_for("query-b", later)
+    assert not asked_for("all-a", later)
 
 
 def test_other_formats_and_resources_do_not_supersede():

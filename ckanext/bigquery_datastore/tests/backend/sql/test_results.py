@@ -45,11 +45,11 @@ def test_a_text_that_reads_another_table_is_refused_whatever_the_known_ones_are(
     smuggled = checked("hidden").expression
     tables = (replace(known.tables[0], kind=kind),)
     with pytest.raises(NotAllowed, match="hidden"):
-        results.run(clients.bigquery_ro(), Checked(smuggled, tables), 10, 20)
+        results.run(clients.bigquery_ro(), Checked(smuggled, tables), 10, 10_000, 20)
 
 
 def test_a_view_brings_what_its_maker_put_into_it_and_no_more(place):
-    assert len(results.run(clients.bigquery_ro(), checked("looking"), 10, 20).rows) == 3
+    assert len(results.run(clients.bigquery_ro(), checked("looking"), 10, 10_000, 20).rows) == 3
     join = sqlglot.parse_one(
         f"SELECT a.name FROM `{config.project()}`.`{place.dataset}`.`looking` AS a "
         f"CROSS JOIN `{config.project()}`.`{place.dataset}`.`hidden` AS b",
@@ -69,9 +69,7 @@ def test_what_is_not_exactly_one_select_is_refused(place, text):
         results.certify(clients.bigquery_ro(), checked("seen"), named)
 
 
-def test_an_answer_larger_than_a_worker_should_hold_is_refused_while_it_is_read(place, monkeypatch):
-    monkeypatch.setattr(results, "MOST_BYTES", 250)
+def test_an_answer_larger_than_a_worker_should_hold_is_refused_while_it_is_read(place):
     with pytest.raises(TooLarge, match="more than 250 bytes"):
-        results.run(clients.bigquery_ro(), checked("seen"), 10, 20)
-    monkeypatch.setattr(results, "MOST_BYTES", 300)
-    assert len(results.run(clients.bigquery_ro(), checked("seen"), 10, 20).rows) == 3
+        results.run(clients.bigquery_ro(), checked("seen"), 10, 250, 20)
+    assert len(results.run(clients.bigquery_ro(), checked("seen"), 10, 300, 20).rows) == 3

@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta, timezone
 
+import httpx
 import pytest
 from google.api_core.exceptions import (
     BadRequest,
@@ -219,6 +221,27 @@ def test_jobs_are_listed_by_state(bq: bigquery.Client) -> None:
     job.cancel()
     until(lambda: bq.get_job(job.job_id).state == "DONE")
     assert job.job_id in [item.job_id for item in bq.list_jobs(state_filter="done")]
+
+
+def test_jobs_are_listed_by_the_time_at_which_they_were_made(bq: bigquery.Client) -> None:
+    first = start(bq, "SELECT 1")
+    between = max(datetime.now(timezone.utc), first.created) + timedelta(milliseconds=2)
+    until(lambda: datetime.now(timezone.utc) > between + timedelta(milliseconds=2))
+    second = start(bq, "SELECT 2")
+    later = [job.job_id for job in bq.list_jobs(min_creation_time=between)]
+    earlier = [job.job_id for job in bq.list_jobs(max_creation_time=between, max_results=10)]
+    assert second.job_id in later and first.job_id not in later
+    assert first.job_id in earlier and second.job_id not in earlier
+
+
+def test_half_a_pair_of_surrogates_is_no_json(emulator: Emulator) -> None:
+    url = f"{emulator.bigquery_url}/bigquery/v2/projects/local/queries"
+    half, pair = (
+        httpx.post(url, content=b'{"query": "SELECT \'%s\'", "useLegacySql": false}' % text)
+        for text in (rb"\ud83d", rb"\ud83d\ude00")
+    )
+    assert (half.status_code, pair.status_code) == (400, 200)
+    assert half.json()["error"]["errors"][0]["reason"] == "parseError"
 
 
 def test_a_query_can_have_a_destination(bq: bigquery.Client, dataset: str) -> None:

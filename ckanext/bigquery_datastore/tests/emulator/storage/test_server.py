@@ -6,6 +6,7 @@ import base64
 import hashlib
 import random
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta, timezone
 
 import httpx
 import pytest
@@ -233,6 +234,38 @@ def test_large_objects_pass_unharmed(bucket: storage.Bucket, fresh: str) -> None
     assert bucket.blob(fresh).download_as_bytes() == content
     md5 = base64.b64encode(hashlib.md5(content, usedforsecurity=False).digest()).decode()
     assert bucket.get_blob(fresh).md5_hash == md5
+
+
+def test_a_patch_changes_no_generation(bucket: storage.Bucket, fresh: str) -> None:
+    """https://cloud.google.com/storage/docs/metadata#generation-number"""
+    made = put(bucket, fresh, "abc")
+    blob = bucket.blob(fresh)
+    blob.metadata = {"a": "1", "b": "2"}
+    blob.content_disposition = "attachment"
+    blob.patch(if_generation_match=made.generation, if_metageneration_match=1)
+    found = bucket.get_blob(fresh)
+    assert (found.generation, found.metageneration) == (made.generation, 2)
+    assert found.time_created == made.time_created < found.updated
+    assert (found.metadata, found.content_disposition) == ({"a": "1", "b": "2"}, "attachment")
+    assert bucket.blob(fresh, generation=made.generation).download_as_bytes() == b"abc"
+    with pytest.raises(PreconditionFailed):
+        blob.patch(if_metageneration_match=1)
+    copied = bucket.copy_blob(found, bucket, f"{fresh}-2")
+    assert (copied.metageneration, copied.metadata) == (1, {"a": "1", "b": "2"})
+
+
+def test_the_custom_time_of_an_object_goes_forward_only(bucket: storage.Bucket, fresh: str) -> None:
+    """https://cloud.google.com/storage/docs/metadata#custom-time"""
+    put(bucket, fresh)
+    blob = bucket.blob(fresh)
+    moment = datetime(2026, 1, 1, tzinfo=timezone.utc)
+    blob.custom_time = moment
+    blob.patch()
+    assert bucket.get_blob(fresh).custom_time == moment
+    blob.custom_time = moment - timedelta(seconds=1)
+    with pytest.raises(BadRequest):
+        blob.patch()
+    assert [found.custom_time for found in bucket.list_blobs(prefix=fresh)] == [moment]
 
 
 def test_metadata_is_patched_and_moved(bucket: storage.Bucket, fresh: str) -> None:
