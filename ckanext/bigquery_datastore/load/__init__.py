@@ -10,6 +10,7 @@ statement replaces it, its rows and its columns, with the metadata that it keeps
 from __future__ import annotations
 
 import datetime as dt
+import logging
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,7 +26,7 @@ from ckanext.bigquery_datastore.backend.table.types import Type
 from ckanext.bigquery_datastore.backend.write import lock, numbers, replace
 from ckanext.bigquery_datastore.dump.objects import Headers, StoredObject
 from ckanext.bigquery_datastore.dump.storage import Store
-from ckanext.bigquery_datastore.errors import BadRequest
+from ckanext.bigquery_datastore.errors import BadRequest, OutsideError
 from ckanext.bigquery_datastore.load import columns
 from ckanext.bigquery_datastore.load.columns import Staged
 from ckanext.bigquery_datastore.load.files import (
@@ -37,6 +38,8 @@ from ckanext.bigquery_datastore.load.files import (
     format_of,
     opened,
 )
+
+log = logging.getLogger(__name__)
 
 __all__ = ["FILE_FORMATS", "FileFormat", "format_of", "load", "sweep"]
 
@@ -100,7 +103,17 @@ def load(
             "replaced. The option --type COLUMN=TYPE gives a column another type."
         ) from err
     finally:
-        store.delete(store.list(folder))
+        with _left_for_a_sweep(f"gs://{store.bucket}/{folder}"):
+            store.delete(store.list(folder))
+
+
+@contextmanager
+def _left_for_a_sweep(what: str) -> Iterator[None]:
+    """What cannot be tidied up does not change what became of the load."""
+    try:
+        yield
+    except OutsideError as err:
+        log.warning("%s is left for a later load or `ckan bigquery sweep`: %s", what, err)
 
 
 def sweep(client: bigquery.Client, store: Store) -> int:
@@ -212,7 +225,8 @@ def _table_beside(client: bigquery.Client) -> Iterator[bigquery.TableReference]:
     try:
         yield table
     finally:
-        client.delete_table(table, not_found_ok=True, **clients.budget())
+        with _left_for_a_sweep(str(table)), clients.told("tidying up"):
+            client.delete_table(table, not_found_ok=True, **clients.budget())
 
 
 def _run(
