@@ -274,7 +274,7 @@ def main() -> None:
     from google.auth.credentials import AnonymousCredentials
     from google.cloud import bigquery, storage
 
-    from ckanext.bigquery_datastore.tests.dump.emulated import OwnEmulator
+    from ckanext.bigquery_datastore.tests.emulated import OwnEmulator
 
     with tempfile.TemporaryDirectory() as folder:
         own = OwnEmulator(Path(folder))

@@ -39,15 +39,21 @@ def bigquery() -> None:
     help="The file's format, where its name does not tell it (.gz is found by itself).",
 )
 @click.option("--null", metavar="TEXT", help="What stands for a missing value in a CSV, e.g. NA.")
+@click.option("--encoding", metavar="NAME", help="Of a text that is not in UTF-8: windows-1252 …")
 @click.option(
     "--type",
     "types",
     metavar="COLUMN=TYPE",
     multiple=True,
-    help="A column's DataStore type, such as code=text; BigQuery infers the others.",
+    help="A column's DataStore type, such as code=text; the others get one that fits all rows.",
 )
 def load_file(
-    resource: str, file: Path, format_name: str | None, null: str | None, types: tuple[str, ...]
+    resource: str,
+    file: Path,
+    format_name: str | None,
+    null: str | None,
+    encoding: str | None,
+    types: tuple[str, ...],
 ) -> None:
     """Replace the table of RESOURCE (its id) by the rows of FILE (CSV, NDJSON or Parquet).
 
@@ -69,6 +75,7 @@ def load_file(
                 file,
                 file_format,
                 null=null,
+                encoding=encoding,
                 types=dict(map(_type_of, types)),
                 labels=config.job_labels(),
                 progress=advance,

@@ -9,12 +9,14 @@ statement replaces it, its rows and its columns, with the metadata that it keeps
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import logging
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from google.api_core import exceptions as gexc
 from google.cloud import bigquery
@@ -22,20 +24,22 @@ from google.cloud import bigquery
 from ckanext.bigquery_datastore import clients
 from ckanext.bigquery_datastore.backend import query
 from ckanext.bigquery_datastore.backend.table.lookup import ID, get_table, quote_name, reference
-from ckanext.bigquery_datastore.backend.table.types import Type
+from ckanext.bigquery_datastore.backend.table.types import TYPES, Type
 from ckanext.bigquery_datastore.backend.write import lock, numbers, replace
 from ckanext.bigquery_datastore.dump.objects import Headers, StoredObject
 from ckanext.bigquery_datastore.dump.storage import Store
 from ckanext.bigquery_datastore.errors import BadRequest, OutsideError
-from ckanext.bigquery_datastore.load import columns
+from ckanext.bigquery_datastore.load import columns, texts
 from ckanext.bigquery_datastore.load.columns import Staged
 from ckanext.bigquery_datastore.load.files import (
     FILE_FORMATS,
     ROW,
     FileFormat,
+    Met,
     check_names,
     chunks,
     format_of,
+    known_encoding,
     opened,
 )
 
@@ -66,6 +70,7 @@ def load(
     file_format: FileFormat,
     *,
     null: str | None = None,
+    encoding: str | None = None,
     types: Mapping[str, Type] | None = None,
     labels: Mapping[str, str] | None = None,
     progress: Progress = lambda read: None,
@@ -73,33 +78,30 @@ def load(
     """Replace the resource's table by the rows of the file; how many rows that were.
 
     :param null: what stands for a missing value in a CSV file
+    :param encoding: of a CSV or NDJSON file that is not in UTF-8
     :param types: types by column name; a column that the table has already keeps its type, and
-        those of the others are inferred
+        those of the others are inferred from all rows
     :raises BadRequest: the file cannot be read so, or has not what the table's key needs; the
         table is as it was
     """
     sweep(client, store)
     folder = f"{ROOT}{uuid.uuid4().hex}/"
-    names: list[str] = []
+    met = Met()
     config = _job_config(file_format, null, labels or {})
     source = f"gs://{store.bucket}/{folder}"
     try:
-        count = _upload(store, folder, path, file_format, names, progress)
+        count = _upload(store, folder, path, file_format, encoding, met, progress)
         if not count:
             raise BadRequest(f"{path.name} has no rows. Nothing is replaced.")
         with _table_beside(client) as staging:
-            if file_format.number:
-                staged = _plan(client, id, source, names, types or {}, file_format, config)
-                config.schema, config.autodetect = columns.schema(staged), False
-                _run(client, f"{source}*", staging, config)
-            else:
-                _run(client, f"{source}*", staging, config)
-                staged = _plan_of_table(client, id, staging, types or {})
+            staged = _staged(
+                client, id, f"{source}*", staging, config, file_format, met, types or {}
+            )
             number = quote_name(ROW) if file_format.number else "ROW_NUMBER() OVER ()"
             return _replace(client, id, path.name, staging, staged, number)
     except Unreadable as err:
         raise BadRequest(
-            f"BigQuery cannot load the file: {columns.in_words(str(err), names)}. Nothing is "
+            f"BigQuery cannot load the file: {columns.in_words(str(err), met.names)}. Nothing is "
             "replaced. The option --type COLUMN=TYPE gives a column another type."
         ) from err
     finally:
@@ -146,18 +148,22 @@ def _upload(
     folder: str,
     path: Path,
     file_format: FileFormat,
-    names: list[str],
+    encoding: str | None,
+    met: Met,
     progress: Progress,
 ) -> int:
-    """The file's chunks as objects below the folder; how many. Tells the columns' ``names``."""
+    """The file's chunks as objects below the folder; how many. Tells what is ``met`` in them."""
     headers = Headers("application/octet-stream")
     with path.open("rb") as raw:
         if not file_format.number:
+            if encoding:
+                raise BadRequest(f"--encoding is for texts; {path.name} is none.")
             store.create(f"{folder}00000001", opened(raw), headers)
             progress(path.stat().st_size)
             return 1
         read = number = 0
-        records = file_format.number(opened(raw), names)
+        content = opened(raw, known_encoding(encoding) if encoding else None)
+        records = file_format.number(content, met)
         for number, chunk in enumerate(chunks(records, file_format.by_place), 1):
             store.create(f"{folder}{number:08d}", chunk, headers)
             progress(raw.tell() - read)
@@ -171,7 +177,6 @@ def _job_config(
     job_config = bigquery.LoadJobConfig(
         source_format=file_format.source_format,
         write_disposition=bigquery.WriteDisposition.WRITE_TRUNCATE,
-        autodetect=file_format.number is not None,
         labels=dict(labels),
     )
     if file_format.name == "csv":
@@ -181,34 +186,68 @@ def _job_config(
     return job_config
 
 
-def _plan(
+def _staged(
     client: bigquery.Client,
     id: str,
-    source: str,
-    names: Sequence[str],
-    given: Mapping[str, Type],
-    file_format: FileFormat,
+    uri: str,
+    staging: bigquery.TableReference,
     config: bigquery.LoadJobConfig,
+    file_format: FileFormat,
+    met: Met,
+    given: Mapping[str, Type],
 ) -> list[Staged]:
-    """The columns of the file, each with the type that is asked for, or that the table has, or
-    that BigQuery infers from the first chunk."""
-    known = columns.known_types(names, given, get_table(client, id))
-    inferred: Sequence[bigquery.SchemaField] = ()
-    if len(known) < len(names):
-        with _table_beside(client) as trial:
-            _run(client, f"{source}00000001", trial, config)
-            inferred = _fields(client, trial)
-    return columns.staged(names, known, inferred, file_format.by_place)
+    """Load the file into the table beside; its columns, each with the type that is asked for, or
+    that the resource's table has, or that all of its values fit."""
+    table = get_table(client, id)
+    if file_format.number is None:
+        _run(client, uri, staging, config)
+        fields = _fields(client, staging)
+        check_names([field.name for field in fields])
+        columns.known_types([field.name for field in fields], given, None)
+        return columns.converted(fields, given, table)
+    known = columns.known_types(met.names, given, table)
+    staged = columns.of_texts(met.names) if file_format.by_place else columns.of_objects(met, known)
+    config.schema = columns.schema(staged)
+    _run(client, uri, staging, config)
+    return _typed(client, staging, staged, known) if file_format.by_place else staged
 
 
-def _plan_of_table(
-    client: bigquery.Client, id: str, staging: bigquery.TableReference, given: Mapping[str, Type]
+def _typed(
+    client: bigquery.Client,
+    staging: bigquery.TableReference,
+    staged: Sequence[Staged],
+    known: Mapping[str, Type],
 ) -> list[Staged]:
-    fields = _fields(client, staging)
-    names = [field.name for field in fields]
-    check_names(names)
-    known = columns.known_types(names, given, None)
-    return columns.converted(fields, known, get_table(client, id))
+    """The columns of texts with their types, after a look at every text.
+
+    :raises BadRequest: a text is none of the type that its column has
+    """
+    questions = [
+        texts.first_bad(column.stored, known[column.name])
+        if column.name in known
+        else texts.recognised(column.stored)
+        for column in staged
+    ]
+    table = quote_name(f"{staging.project}.{staging.dataset_id}.{staging.table_id}")
+    answers: list[Any] = []
+    for statement in texts.statements(questions, table):
+        (row,) = query.read(client, statement, seconds=JOB_SECONDS)
+        answers += row.values()
+    for column, answer in zip(staged, answers, strict=True):
+        if column.name in known and answer is not None:
+            (row,) = query.read(
+                client,
+                f"SELECT {quote_name(column.stored)} AS v FROM {table} WHERE {ROW} = {answer}",
+            )
+            raise BadRequest(
+                f"Row {answer} of the file: {row['v'][:80]!r} in the column {column.name!r} is no "
+                f"{known[column.name].native}. Nothing is replaced. The option --type COLUMN=TYPE "
+                "gives a column another type."
+            )
+    return [
+        dataclasses.replace(column, type=known.get(column.name) or TYPES[answer])
+        for column, answer in zip(staged, answers, strict=True)
+    ]
 
 
 def _fields(

@@ -6,7 +6,7 @@ stays a text. What cannot be read so is refused, and ``--type`` gives another ty
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from google.cloud import bigquery
@@ -16,7 +16,8 @@ from ckanext.bigquery_datastore.backend.table.model import ID, Table, quote_name
 from ckanext.bigquery_datastore.backend.table.naming import LEGACY_NAMES
 from ckanext.bigquery_datastore.backend.table.types import TYPES, Type
 from ckanext.bigquery_datastore.errors import BadRequest
-from ckanext.bigquery_datastore.load.files import PLACE, ROW, place
+from ckanext.bigquery_datastore.load import texts
+from ckanext.bigquery_datastore.load.files import PLACE, ROW, Met, place
 
 # What a column of a Parquet file may become without a loss, where the table has another type.
 _WITHOUT_LOSS = {("TIMESTAMP", "DATETIME"), ("DATETIME", "TIMESTAMP"), ("INT64", "NUMERIC")}
@@ -27,17 +28,21 @@ class Staged:
     """A column between the file and the table.
 
     ``stored`` is its name where the file was loaded, ``loaded`` BigQuery's type there, ARRAY for
-    a repeated one; ``type`` is its type in the table to be.
+    a repeated one; ``type`` is its type in the table to be. ``is_text``: it was loaded as it stands
+    in the file.
     """
 
     name: str
     stored: str
     loaded: str
     type: Type
+    is_text: bool = False
 
     @property
     def sql(self) -> str:
         """The value that belongs into the table."""
+        if self.is_text:
+            return texts.value(self.stored, self.type)
         column = quote_name(self.stored)
         if self.type.holds_json and self.type.bq == "STRING":
             # Parsed, so that nothing that is not JSON comes into the table.
@@ -62,28 +67,44 @@ def known_types(
     return {name: known[name] for name in names if name in known}
 
 
-def staged(
-    names: Sequence[str],
-    known: Mapping[str, Type],
-    inferred: Sequence[bigquery.SchemaField],
-    by_place: bool,
-) -> list[Staged]:
-    """The columns of a CSV or NDJSON file, as they are to be loaded.
+def of_texts(names: Sequence[str]) -> list[Staged]:
+    """The columns of a CSV file, as they are to be loaded: under their places, as texts."""
+    return [
+        Staged(name, place(number).decode(), "STRING", TYPES["text"], is_text=True)
+        for number, name in enumerate(names)
+    ]
 
-    ``inferred`` are BigQuery's guesses. A key that is in none of the objects that it looked at
-    becomes a text.
-    """
-    stored = [place(number).decode() if by_place else name for number, name in enumerate(names)]
-    by_name = {field.name: field for field in inferred}
+
+def of_objects(met: Met, known: Mapping[str, Type]) -> list[Staged]:
+    """The columns of an NDJSON file, as they are to be loaded."""
     found = []
-    for name, column in zip(names, stored, strict=True):
-        type_ = known.get(name) or (
-            inferred_type(by_name[column]) if column in by_name else TYPES["text"]
-        )
+    for name in met.names:
+        type_ = known.get(name) or _type_of_kinds(met.kinds[name])
         # As JSON, nested values of any shape are read, and texts are checked.
         loaded = "JSON" if type_.holds_json else type_.bq
-        found.append(Staged(name, column, loaded, type_))
+        found.append(Staged(name, name, loaded, type_))
     return found
+
+
+_SCALARS = {"integer": "int8", "number": "float8", "boolean": "bool", "string": "text"}
+
+
+def _type_of_kinds(kinds: Set[str]) -> Type:
+    """The type that keeps all JSON values of a column: a string stays one, whatever is in it."""
+    if any(kind.startswith("[") or kind == "object" for kind in kinds):
+        if not all(kind.startswith("[") for kind in kinds):
+            return TYPES["nested"]
+        inner = {kind[1:-1] for kind in kinds} - {"", "null"}
+        element = _scalar(inner) if inner <= set(_SCALARS) else None
+        return (naming.of_name(f"_{element}") if element else None) or TYPES["nested"]
+    return TYPES[_scalar(kinds - {"null"}) or "text"]
+
+
+def _scalar(kinds: Set[str]) -> str | None:
+    """The type of such values; None where no type but text keeps them all apart."""
+    if kinds == {"integer", "number"}:
+        return "float8"
+    return _SCALARS[next(iter(kinds))] if len(kinds) == 1 else None
 
 
 def schema(columns: Sequence[Staged]) -> list[bigquery.SchemaField]:

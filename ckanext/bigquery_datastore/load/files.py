@@ -1,20 +1,22 @@
 """The files that can be loaded, and how their rows get numbers on the way up. Pure but for reading.
 
-The number of a row is the column ``ROW``; it stands first, so that BigQuery takes the line above it
-for a header even where all other columns are texts.
+The number of a row is the column ``ROW``, the first one. What is not UTF-8 is refused with its
+line: BigQuery would guess, byte by byte
+(https://cloud.google.com/bigquery/docs/loading-data-cloud-storage-csv#encoding).
 """
 
 from __future__ import annotations
 
+import codecs
 import csv
 import gzip
 import io
 import json
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, Any, cast
 
 from ckanext.bigquery_datastore.backend.table.definition import NAME_LIMIT
 from ckanext.bigquery_datastore.backend.table.model import stored_names
@@ -28,8 +30,21 @@ ROW = "_row"
 #: A column's place behind it is its name for BigQuery, which cannot have every name of CKAN's.
 PLACE = "_column_"
 
-# Takes the open file, and a list that the names of its columns are put into as they are met.
-Numbering = Callable[[IO[bytes], list[str]], Iterator[bytes]]
+
+@dataclass
+class Met:
+    """What has been met of a file's columns while its rows were numbered.
+
+    ``kinds`` are those of the JSON values of a column: "string", "integer", "number", "boolean",
+    "object", and of a list "[]" or "[string]" and so on; null is none.
+    """
+
+    names: list[str] = field(default_factory=list)
+    kinds: dict[str, set[str]] = field(default_factory=dict)
+
+
+# Takes the open file, and tells what it meets.
+Numbering = Callable[[IO[bytes], Met], Iterator[bytes]]
 
 
 @dataclass(frozen=True)
@@ -45,22 +60,22 @@ class FileFormat:
     by_place: bool = False
 
 
-def numbered_csv(file: IO[bytes], names: list[str]) -> Iterator[bytes]:
+def numbered_csv(file: IO[bytes], met: Met) -> Iterator[bytes]:
     """The records of a CSV file, a header of places first, each with its number in front.
 
     A record ends at a line end outside quotes: quotes are doubled inside a field (RFC 4180), so an
     even count of them means that all are closed. Nothing else in the record is touched.
     """
     record, number = b"", 0
-    for line in file:
+    for line in _lines(file):
         record += line
         if record.count(b'"') % 2:
             continue
         if record.strip(b"\r\n"):
             if number == 0:
-                names += _header(record)
-                check_names(names)
-                yield b",".join([ROW.encode(), *map(place, range(len(names)))]) + b"\n"
+                met.names += _header(record)
+                check_names(met.names)
+                yield b",".join([ROW.encode(), *map(place, range(len(met.names)))]) + b"\n"
             else:
                 yield b"%d,%s" % (number, record if record.endswith(b"\n") else record + b"\n")
             number += 1
@@ -69,34 +84,47 @@ def numbered_csv(file: IO[bytes], names: list[str]) -> Iterator[bytes]:
         raise BadRequest("The file ends inside a quoted field: a closing quote is missing.")
 
 
+def _lines(file: IO[bytes]) -> Iterator[bytes]:
+    for number, line in enumerate(file, 1):
+        if not line.isascii():
+            try:
+                line.decode()
+            except UnicodeDecodeError as err:
+                raise BadRequest(
+                    f"Line {number} of the file is not in UTF-8. Name its encoding with "
+                    "--encoding, such as --encoding windows-1252."
+                ) from err
+        yield line
+
+
 def place(number: int) -> bytes:
     """What BigQuery calls the column of this place, counted from 0."""
     return b"%s%d" % (PLACE.encode(), number + 1)
 
 
 def _header(record: bytes) -> list[str]:
-    try:
-        text = record.decode("utf-8-sig")
-    except UnicodeDecodeError as err:
-        raise BadRequest("The names of the file's columns are not in UTF-8.") from err
+    text = record.decode("utf-8-sig")
     return [cell.strip() for cell in next(csv.reader(io.StringIO(text, newline="")))]
 
 
-def numbered_ndjson(file: IO[bytes], names: list[str]) -> Iterator[bytes]:
+def numbered_ndjson(file: IO[bytes], met: Met) -> Iterator[bytes]:
     """The objects of an NDJSON file, each with its number as the first key."""
-    known: set[str] = set()
     number = 0
-    for number_of_line, line in enumerate(file, 1):
+    for number_of_line, line in enumerate(_lines(file), 1):
         text = line.strip().removeprefix(b"\xef\xbb\xbf")
         if not text:
             continue
         number += 1
-        new = [name for name in _keys(text, number_of_line) if name not in known]
+        values = _object(text, number_of_line)
+        new = [name for name in values if name not in met.kinds]
         if new:
-            known.update(new)
-            names += new
-            check_names(names)
-            check_keys(names)
+            met.names += new
+            met.kinds.update((name, set()) for name in new)
+            check_names(met.names)
+            check_keys(met.names)
+        for name, value in values.items():
+            if value is not None:
+                met.kinds[name].add(_kind(value))
         rest = _unescaped(text[1:].lstrip())
         separator = b"" if rest.startswith(b"}") else b","
         yield b'{"%s":%d%s%s\n' % (ROW.encode(), number, separator, rest)
@@ -121,14 +149,28 @@ def _unescaped(text: bytes) -> bytes:
     return _ESCAPE.sub(written, text) if b"\\u" in text else text
 
 
-def _keys(text: bytes, number_of_line: int) -> Iterator[str]:
+def _object(text: bytes, number_of_line: int) -> dict[str, Any]:
     try:
         found = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
         raise BadRequest(f"Line {number_of_line} of the file is not a JSON object.")
-    return iter(found)
+    return found
+
+
+_KINDS = {str: "string", int: "integer", float: "number", bool: "boolean", dict: "object"}
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, list):
+        inner = {_kind(item) for item in value}
+        if not inner:
+            return "[]"
+        return f"[{inner.pop()}]" if len(inner) == 1 else "[object]"
+    if type(value) is int and not -(2**63) <= value < 2**63:
+        return "number"
+    return _KINDS.get(type(value), "null")
 
 
 def check_names(names: list[str]) -> None:
@@ -198,11 +240,48 @@ def format_of(path: Path) -> FileFormat:
     return FILE_FORMATS[name]
 
 
-def opened(raw: IO[bytes]) -> IO[bytes]:
-    """The file's content, whether it is gzipped or not."""
+def opened(raw: IO[bytes], encoding: str | None = None) -> IO[bytes]:
+    """The file's content, whether it is gzipped or not; in UTF-8 where ``encoding`` is given."""
     is_gzipped = raw.read(2) == b"\x1f\x8b"
     raw.seek(0)
-    return cast("IO[bytes]", gzip.open(raw)) if is_gzipped else raw
+    content = cast("IO[bytes]", gzip.GzipFile(fileobj=raw)) if is_gzipped else raw
+    return cast("IO[bytes]", _Recoded(content, encoding)) if encoding else content
+
+
+class _Recoded:
+    """The lines of a file in another encoding, in UTF-8."""
+
+    def __init__(self, content: IO[bytes], encoding: str) -> None:
+        self._encoding = encoding
+        # Line ends as they are.
+        self._text = io.TextIOWrapper(cast("Any", content), encoding, newline="")
+
+    def __iter__(self) -> Iterator[bytes]:
+        number = 0
+        try:
+            for number, line in enumerate(self._text, 1):  # noqa: B007
+                yield line.encode()
+        except UnicodeError as err:
+            # The reader decodes some lines ahead.
+            raise BadRequest(
+                f"The file is not in {self._encoding}: at line {number + 1} or a little below it "
+                "are bytes that this encoding does not have."
+            ) from err
+
+
+def known_encoding(name: str) -> str:
+    """The encoding's name as Python has it.
+
+    :raises BadRequest: there is none, or it is none of texts
+    """
+    try:
+        found = codecs.lookup(name)
+        found.incrementaldecoder().decode(b"")
+    except (LookupError, TypeError, UnicodeError) as err:
+        raise BadRequest(f"--encoding: {name!r} is no encoding of texts.") from err
+    if not getattr(found, "_is_text_encoding", True):
+        raise BadRequest(f"--encoding: {name!r} is no encoding of texts.")
+    return found.name
 
 
 def chunks(records: Iterator[bytes], repeats_head: bool) -> Iterator[bytes]:

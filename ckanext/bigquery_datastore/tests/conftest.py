@@ -6,6 +6,7 @@ Fixtures
     start_site       starts CKAN as a process of its own, with options of the test's choice
     live_site        one such site with the tests' own options, for browsers and curl
     core_site        the same CKAN with core's DataStore on PostgreSQL, to compare with
+    own_emulator     an emulator beside the stack's, for faults and switches; own_site: CKAN on it
     browser, page    Debian's Chromium; a page has no cookies and keeps its downloads apart
 
 CKAN's own fixtures (clean_db, with_plugins, app, factories …) are there as in any extension.
@@ -14,6 +15,8 @@ CKAN's own fixtures (clean_db, with_plugins, app, factories …) are there as in
 from __future__ import annotations
 
 import configparser
+import contextlib
+import inspect
 import os
 import shutil
 import socket
@@ -29,6 +32,9 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import pytest
+import yaml
+
+from ckanext.bigquery_datastore.tests.emulated import OwnEmulator
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -54,6 +60,25 @@ CHROMIUM = [
     "--disable-component-update",
     "--disable-sync",
 ]
+
+
+# Half of the time of all tests went into these two, which CKAN does twice for each test: it asks
+# for the stack with its lines of source to learn one file's name, and reads all declarations of
+# options by the slower of PyYAML's readers.
+def _stack(context: int = 1) -> list[inspect.FrameInfo]:
+    found: list[inspect.FrameInfo] = []
+    frame = sys._getframe(1)
+    while frame is not None:
+        code = frame.f_code
+        found.append(
+            inspect.FrameInfo(frame, code.co_filename, frame.f_lineno, code.co_name, None, None)
+        )
+        frame = frame.f_back
+    return found
+
+
+inspect.stack = _stack
+yaml.SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -313,3 +338,56 @@ def _answers(address: str) -> bool:
     except OSError:
         return False
     return True
+
+
+# --- an emulator whose faults are the tests' own
+
+
+@pytest.fixture(scope="session")
+def _own_emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnEmulator]:
+    emulator = OwnEmulator(tmp_path_factory.mktemp("own-emulator"))
+    yield emulator
+    emulator.end()
+
+
+@pytest.fixture
+def own_emulator(
+    _own_emulator: OwnEmulator, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[OwnEmulator]:
+    """The emulator in good order; Google's clients that are built in the test talk to it."""
+    for name, address in _own_emulator.environment.items():
+        monkeypatch.setenv(name, address)
+    yield _own_emulator
+    _own_emulator.admin("POST", "reset")
+
+
+@pytest.fixture
+def own_site(
+    own_emulator: OwnEmulator, with_plugins: None, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[OwnEmulator]:
+    """CKAN as in any other test, but its Google is the tests' own emulator."""
+    from ckan.plugins import toolkit as tk
+    from google.api_core.exceptions import Conflict
+    from google.cloud import bigquery
+
+    from ckanext.bigquery_datastore import clients, config, downloads
+    from ckanext.bigquery_datastore.tests.dump.exporting import Place
+
+    def anew() -> None:
+        clients.forget()
+        downloads.TABLES.clear()
+        downloads.FILES.clear()
+
+    for option in (config.CREDENTIALS, config.CREDENTIALS_RO):
+        monkeypatch.setitem(tk.config, option, str(own_emulator.key_file))
+    anew()
+    place = Place(config.dataset(), config.export_bucket())
+    dataset = bigquery.Dataset(f"{config.project()}.{place.dataset}")
+    dataset.location = config.location()
+    place.bigquery.create_dataset(dataset, exists_ok=True)
+    with contextlib.suppress(Conflict):
+        place.storage.create_bucket(place.bucket, location=config.location())
+    own_emulator.forget_requests()
+    yield own_emulator
+    own_emulator.mend()
+    anew()

@@ -7,6 +7,8 @@ value, so that one macro fits every type. SEARCH lives in ``search``.
 | BigQuery | what was wrong |
 |---|---|
 | CAST(x AS STRING), FORMAT('%t') | 1.0, nan, 06.5+00, 1.500000000, '1 year 2 months' |
+| CAST(x AS INT64) | '2.5' was 3, and 2.5 was 2: halves go away from zero, texts are whole |
+| CAST(x AS NUMERIC) | three decimals |
 | TO_JSON_STRING(x) | NULL for null, timestamps without T, 1.500000000, bytes as text |
 | FORMAT_TIMESTAMP('%E*S', '%E3S', '%E4Y') and the like | the format element was left as it is |
 | ST_ASTEXT(g) | 'POINT (1 2)' |
@@ -96,6 +98,20 @@ MACROS = (
     "emu_halves(x) AS CASE WHEN typeof(x) = 'JSON' THEN CAST(x AS VARCHAR) ELSE regexp_replace("
     r"replace(CAST(x AS VARCHAR), '\\', '\u005c'), "
     r"'\\u[dD][89a-fA-F][0-9a-fA-F]{2}', '\\ufffd', 'g') END",
+    *(
+        f"{name}(x) AS CASE WHEN typeof(x) = 'VARCHAR' THEN CASE WHEN regexp_matches(CAST(x AS "
+        r"VARCHAR), '^\s*[-+]?(?:\d+|0[xX][0-9a-fA-F]+)\s*$') "
+        f"THEN {cast}(CAST(x AS VARCHAR) AS BIGINT) WHEN x IS NULL THEN NULL ELSE {otherwise} END "
+        f"WHEN typeof(x) IN ('DOUBLE', 'FLOAT') THEN "
+        f"{cast}(round(try_cast(CAST(x AS VARCHAR) AS DOUBLE)) AS BIGINT) "
+        f"WHEN typeof(x) LIKE 'DECIMAL%' THEN "
+        f"{cast}(round(try_cast(CAST(x AS VARCHAR) AS DECIMAL(38, 9))) AS BIGINT) "
+        f"ELSE {cast}(x AS BIGINT) END"
+        for name, cast, otherwise in (
+            ("emu_int", "CAST", "error('Bad int64 value: ' || CAST(x AS VARCHAR))"),
+            ("emu_try_int", "TRY_CAST", "NULL"),
+        )
+    ),
     "emu_wkt(x) AS "
     r"regexp_replace(ST_AsText(x), '([A-Z]) \(', '\1(', 'g')",
     *SEARCH_MACROS,
@@ -139,8 +155,7 @@ def _call(name: str, *arguments: Expression) -> exp.Anonymous:
 
 def _rewritten(node: Expression) -> Expression:
     if isinstance(node, (exp.Cast, exp.TryCast)):
-        plain = node.to.this == exp.DataType.Type.TEXT and not node.args.get("format")
-        return _call("emu_text", node.this) if plain else node
+        return _cast(node)
     if isinstance(node, exp.JSONFormat):
         return _call("emu_json", node.this)
     if isinstance(node, exp.JSONExtractScalar):
@@ -156,6 +171,17 @@ def _rewritten(node: Expression) -> Expression:
         return _with_extended(node)
     if isinstance(node, exp.Format):
         return _formatted(node)
+    return node
+
+
+def _cast(node: exp.Cast | exp.TryCast) -> Expression:
+    kind, is_plain = node.to.this, not node.args.get("format")
+    if kind == exp.DataType.Type.TEXT and is_plain:
+        return _call("emu_text", node.this)
+    if kind == exp.DataType.Type.BIGINT and is_plain:
+        return _call("emu_try_int" if isinstance(node, exp.TryCast) else "emu_int", node.this)
+    if kind == exp.DataType.Type.DECIMAL and not node.to.expressions:
+        node.set("to", exp.DataType.build("NUMERIC(38, 9)", dialect="bigquery"))
     return node
 
 

@@ -13,8 +13,9 @@ from google.cloud import bigquery
 
 from ckanext.bigquery_datastore import clients, config, errors
 from ckanext.bigquery_datastore.backend import query
+from ckanext.bigquery_datastore.tests.emulated import OwnEmulator
 
-pytestmark = pytest.mark.usefixtures("with_plugins", "datastore", "faults")
+pytestmark = pytest.mark.usefixtures("faults")
 
 JOBS = r"/jobs(\?|$)"
 CALLS = {
@@ -42,7 +43,7 @@ def admin(method: str, path: str, body: Any = None) -> Any:
 
 
 @pytest.fixture
-def faults(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def faults(own_site: OwnEmulator, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     # A short patience, so that each fault can outlast it.
     monkeypatch.setattr(clients, "CALL_SECONDS", 0.6)
     yield

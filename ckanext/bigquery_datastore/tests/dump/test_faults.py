@@ -27,8 +27,8 @@ from ckanext.bigquery_datastore.errors import (
     PermissionMissing,
     TooLarge,
 )
-from ckanext.bigquery_datastore.tests.dump.emulated import OwnEmulator
 from ckanext.bigquery_datastore.tests.dump.exporting import Place, a_place
+from ckanext.bigquery_datastore.tests.emulated import OwnEmulator
 
 ROWS = [{"name": f"name {number}", "size": number / 4} for number in range(1000)]
 CSV = b"_id,name,size\r\n" + b"".join(

@@ -22,8 +22,8 @@ from ckanext.bigquery_datastore.errors import (
     OutsideError,
     PermissionMissing,
 )
-from ckanext.bigquery_datastore.tests.dump.emulated import OwnEmulator
 from ckanext.bigquery_datastore.tests.dump.exporting import Place, a_place
+from ckanext.bigquery_datastore.tests.emulated import OwnEmulator
 
 HEADERS = Headers("application/octet-stream")
 DATA = bytes(range(256)) * 4096

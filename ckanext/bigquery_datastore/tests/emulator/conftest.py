@@ -17,7 +17,7 @@ import pytest
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import bigquery, storage
 
-from ckanext.bigquery_datastore.tests.dump.emulated import emulator_python, free_port
+from ckanext.bigquery_datastore.tests.emulated import emulator_python, free_port
 
 LOCATION = "EU"
 

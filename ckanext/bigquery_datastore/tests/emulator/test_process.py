@@ -16,7 +16,7 @@ import pytest
 from google.api_core.exceptions import Conflict
 from google.cloud import bigquery
 
-from ckanext.bigquery_datastore.tests.dump.emulated import emulator_python
+from ckanext.bigquery_datastore.tests.emulated import emulator_python
 
 from .conftest import LOCATION, Emulator, run, until
 

@@ -6,25 +6,28 @@ import pytest
 
 from ckanext.bigquery_datastore.errors import BadRequest
 from ckanext.bigquery_datastore.load.files import (
+    Met,
     check_names,
     format_of,
+    known_encoding,
     numbered_csv,
     numbered_ndjson,
+    opened,
 )
 
 
 def csv(text: bytes) -> tuple[list[str], bytes]:
     """The names of the columns, and the records below the header of places."""
-    names: list[str] = []
-    head, _, rows = b"".join(numbered_csv(io.BytesIO(text), names)).partition(b"\n")
-    places = [b"_column_%d" % number for number in range(1, len(names) + 1)]
-    assert head == b",".join([b"_row", *places] if names else [])
-    return names, rows
+    met = Met()
+    head, _, rows = b"".join(numbered_csv(io.BytesIO(text), met)).partition(b"\n")
+    places = [b"_column_%d" % number for number in range(1, len(met.names) + 1)]
+    assert head == b",".join([b"_row", *places] if met.names else [])
+    return met.names, rows
 
 
 def ndjson(text: bytes) -> tuple[list[str], list[bytes]]:
-    names: list[str] = []
-    return names, list(numbered_ndjson(io.BytesIO(text), names))
+    met = Met()
+    return met.names, list(numbered_ndjson(io.BytesIO(text), met))
 
 
 def test_records_are_numbered_below_a_header_of_places():
@@ -58,9 +61,48 @@ def test_a_quote_that_is_never_closed_is_named():
         csv(b'a\n"x\n')
 
 
-def test_names_in_another_encoding_are_named():
-    with pytest.raises(BadRequest, match="not in UTF-8"):
+def test_the_line_that_is_in_another_encoding_is_named():
+    with pytest.raises(BadRequest, match=r"Line 1 of the file is not in UTF-8.*--encoding"):
         csv("größe\n1\n".encode("latin-1"))
+    with pytest.raises(BadRequest, match="Line 4 of the file is not in UTF-8"):
+        csv('a\n"1\n2"\nü\n'.encode("latin-1"))
+    with pytest.raises(BadRequest, match="Line 2 of the file is not in UTF-8"):
+        ndjson('{}\n{"a": "ü"}\n'.encode("latin-1"))
+
+
+@pytest.mark.parametrize("encoding", ["windows-1252", "latin-1", "utf-16", "utf-8"])
+def test_a_file_in_a_named_encoding_is_read_in_it(encoding):
+    text = 'größe,b\r\n"ä\r\nö",1\n'
+    met = Met()
+    content = opened(io.BytesIO(text.encode(encoding)), known_encoding(encoding))
+    rows = b"".join(numbered_csv(content, met)).partition(b"\n")[2]
+    assert (met.names, rows) == (["größe", "b"], '1,"ä\r\nö",1\n'.encode())
+
+
+def test_what_is_not_in_the_named_encoding_is_refused():
+    with pytest.raises(BadRequest, match="not in ascii: at line"):
+        list(numbered_csv(opened(io.BytesIO(b"a\n\xff\n"), "ascii"), Met()))
+    for name in ("nothing", "base64", "hex", "zlib"):
+        with pytest.raises(BadRequest, match="no encoding of texts"):
+            known_encoding(name)
+
+
+def test_the_kinds_of_json_values_are_met():
+    met = Met()
+    lines = (
+        b'{"a": "01", "b": 1, "c": [1, null], "d": [], "e": 9223372036854775808}\n'
+        b'{"a": null, "b": 2.5, "c": ["x", 1], "d": [{}], "f": true, "g": {"h": 1}}\n'
+    )
+    list(numbered_ndjson(io.BytesIO(lines), met))
+    assert met.kinds == {
+        "a": {"string"},
+        "b": {"integer", "number"},
+        "c": {"[object]"},
+        "d": {"[]", "[object]"},
+        "e": {"number"},
+        "f": {"boolean"},
+        "g": {"object"},
+    }
 
 
 def test_objects_get_their_number_as_the_first_key():

@@ -128,8 +128,7 @@ def test_a_file_that_bigquery_cannot_read_leaves_the_table_as_it_was(cli, resour
     file.write_text("a\nnot a number\n")
     result = run(cli, resource_id, file, "--type", "a=int")
     assert result.exit_code == 1, result.output
-    assert "BigQuery cannot load the file" in result.output
-    assert "for field a (" in result.output
+    assert "Row 1 of the file: 'not a number' in the column 'a' is no integer" in result.output
     assert "--type COLUMN=TYPE gives a column another type" in result.output
     assert records(resource_id) == [{"_id": 1, "a": 1}]
 
@@ -221,3 +220,134 @@ def test_an_emoji_in_escapes_is_loaded_as_it_is(cli, resource_id, tmp_path):
     result = run(cli, resource_id, file)
     assert result.exit_code == 0, result.output
     assert [row["face"] for row in records(resource_id)] == ["🙂 \\ud83d\\ude42 é"]
+
+
+# --- every value is kept
+
+
+def loaded(cli, resource_id, tmp_path, content: str | bytes, *arguments: str, name="rows.csv"):
+    file = tmp_path / name
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    result = run(cli, resource_id, file, *arguments)
+    assert result.exit_code == 0, result.output
+    return [
+        {key: value for key, value in record.items() if key != "_id"}
+        for record in records(resource_id)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("texts", "type_name", "values"),
+    [
+        (["01067", "1"], "text", ["01067", "1"]),
+        (["+4930", "1"], "text", ["+4930", "1"]),
+        (["1", "-2", "9223372036854775807"], "int8", [1, -2, 9223372036854775807]),
+        (["9223372036854775808", "1"], "numeric", [9223372036854775808, 1]),
+        (["1.5", "2", "-.25", "1e5"], "float8", [1.5, 2, -0.25, 100000]),
+        (["0.30000000000000004"], "float8", [0.30000000000000004]),
+        (["12345678901234567.25"], "numeric", None),
+        (["3.14159265358979323846264338327950288"], "text", None),
+        (["1e400"], "text", ["1e400"]),
+        (["01.5"], "text", ["01.5"]),
+        (["N", "Y"], "text", ["N", "Y"]),
+        (["true", "FALSE"], "bool", [True, False]),
+        (["2024-02-29"], "date", ["2024-02-29"]),
+        (["2024-02-30"], "text", ["2024-02-30"]),
+        (["2024-2-1"], "text", ["2024-2-1"]),
+        (["2024-05-06 07:08:09", "2024-05-06T07:08:09.5"], "timestamp", None),
+        (["2024-05-06 07:08:09+02", "2024-05-06T07:08:09Z"], "timestamptz", None),
+        (["2024-05-06 07:08:09 UTC"], "timestamptz", ["2024-05-06T07:08:09+00:00"]),
+        (["07:08:09"], "time", ["07:08:09"]),
+        (["1 ", " 2"], "int8", [1, 2]),
+        (["a ", " b"], "text", ["a ", " b"]),
+        (["NaN", "1"], "text", ["NaN", "1"]),
+        (["0x1F"], "text", ["0x1F"]),
+    ],
+)
+def test_a_column_of_a_csv_file_is_what_all_of_its_texts_are(
+    cli, resource_id, tmp_path, texts, type_name, values
+):
+    rows = loaded(cli, resource_id, tmp_path, "\n".join(["a,b", *(f"{text},x" for text in texts)]))
+    assert types(resource_id)["a"] == type_name
+    found = [row["a"] for row in rows]
+    if values is not None:
+        assert [str(value) for value in found] == [str(value) for value in values]
+
+
+def test_a_text_far_down_in_a_file_makes_its_column_a_text(cli, resource_id, tmp_path):
+    """BigQuery's own guess looks at 500 rows."""
+    lines = [str(number) for number in range(3000)]
+    rows = loaded(cli, resource_id, tmp_path, "\n".join(["a", *lines, "A1"]))
+    assert len(records(resource_id)) == 100 and rows[7] == {"a": "7"}
+    assert types(resource_id)["a"] == "text"
+
+
+def test_strings_of_json_stay_strings(cli, resource_id, tmp_path):
+    lines = (
+        '{"code": "01067", "n": 1, "mixed": 1, "on": "2024-01-01", "is": true, "f": 1, "l": [1]}\n'
+        '{"code": "123", "n": 2, "mixed": "x", "on": "2024-01-02", "is": false, "f": 1.5}\n'
+    )
+    rows = loaded(cli, resource_id, tmp_path, lines, name="rows.ndjson")
+    assert rows == [
+        {
+            **{"code": "01067", "n": 1, "mixed": "1", "on": "2024-01-01", "is": True, "f": 1.0},
+            "l": [1],
+        },
+        {
+            **{"code": "123", "n": 2, "mixed": "x", "on": "2024-01-02", "is": False, "f": 1.5},
+            "l": None,
+        },
+    ]
+    found = types(resource_id)
+    assert (found["code"], found["on"], found["l"]) == ("text", "text", "_int8")
+
+
+def test_another_null_works_beside_empty_cells_in_columns_of_any_type(cli, resource_id, tmp_path):
+    names = ["int", "numeric", "float", "bool", "date", "time", "timestamp", "timestamptz", "json"]
+    values = ["1", "1.5", "2.5", "yes", "2024-01-01", "07:08:09", "2024-01-01 07:08:09"]
+    values += ["2024-01-01 07:08:09+00", '"[1, ""a""]"']
+    lines = [names, values, ["NA"] * len(names), [""] * len(names)]
+    arguments = [part for name in names for part in ("--type", f"{name}={name}")]
+    rows = loaded(
+        cli,
+        resource_id,
+        tmp_path,
+        "\n".join(f"{','.join(line)},{number}" for number, line in enumerate(lines)),
+        *("--null", "NA", *arguments),
+    )
+    assert rows[0]["bool"] is True and rows[0]["json"] == [1, "a"]
+    assert None not in rows[0].values()
+    for row in rows[1:]:
+        assert [row[name] for name in names] == [None] * len(names)
+
+
+def test_the_first_text_that_is_none_of_its_type_is_named_with_its_row(cli, resource_id, tmp_path):
+    file = tmp_path / "rows.csv"
+    file.write_text("a,b\n1,x\n,y\n2.5,z\n3.5,z\n")
+    result = run(cli, resource_id, file, "--type", "a=int")
+    assert result.exit_code == 1, result.output
+    assert "Row 3 of the file: '2.5' in the column 'a' is no integer" in result.output
+
+
+def test_a_file_in_another_encoding_is_refused_with_its_line_or_read_in_it(
+    cli, resource_id, tmp_path
+):
+    content = "name,n\nZoe,1\nZoë,2\n".encode("windows-1252")
+    file = tmp_path / "rows.csv"
+    file.write_bytes(content)
+    result = run(cli, resource_id, file)
+    assert result.exit_code == 1, result.output
+    assert "Line 3 of the file is not in UTF-8" in result.output
+    rows = loaded(cli, resource_id, tmp_path, content, "--encoding", "windows-1252")
+    assert rows == [{"name": "Zoe", "n": 1}, {"name": "Zoë", "n": 2}]
+
+
+def test_an_encoding_that_does_not_exist_or_fits_no_file_is_said(cli, resource_id, tmp_path):
+    file = tmp_path / "rows.csv"
+    file.write_text("a\n1\n")
+    result = run(cli, resource_id, file, "--encoding", "nothing")
+    assert "'nothing' is no encoding of texts" in result.output
+    parquet = tmp_path / "rows.parquet"
+    pq.write_table(pa.table({"a": [1]}), parquet)
+    result = run(cli, resource_id, parquet, "--encoding", "utf-8")
+    assert "--encoding is for texts" in result.output
