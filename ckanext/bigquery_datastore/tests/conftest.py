@@ -368,10 +368,10 @@ def own_site(
     """CKAN as in any other test, but its Google is the tests' own emulator."""
     from ckan.plugins import toolkit as tk
     from google.api_core.exceptions import Conflict
-    from google.cloud import bigquery
+    from google.auth.credentials import AnonymousCredentials
+    from google.cloud import bigquery, storage
 
     from ckanext.bigquery_datastore import clients, config, downloads
-    from ckanext.bigquery_datastore.tests.dump.exporting import Place
 
     def anew() -> None:
         clients.forget()
@@ -381,12 +381,14 @@ def own_site(
     for option in (config.CREDENTIALS, config.CREDENTIALS_RO):
         monkeypatch.setitem(tk.config, option, str(own_emulator.key_file))
     anew()
-    place = Place(config.dataset(), config.export_bucket())
-    dataset = bigquery.Dataset(f"{config.project()}.{place.dataset}")
+    project, anybody = config.project(), AnonymousCredentials()
+    dataset = bigquery.Dataset(f"{project}.{config.dataset()}")
     dataset.location = config.location()
-    place.bigquery.create_dataset(dataset, exists_ok=True)
+    bigquery.Client(project, credentials=anybody).create_dataset(dataset, exists_ok=True)
     with contextlib.suppress(Conflict):
-        place.storage.create_bucket(place.bucket, location=config.location())
+        storage.Client(project, credentials=anybody).create_bucket(
+            config.export_bucket(), location=config.location()
+        )
     own_emulator.forget_requests()
     yield own_emulator
     own_emulator.mend()

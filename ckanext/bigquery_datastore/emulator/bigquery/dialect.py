@@ -112,6 +112,8 @@ MACROS = (
             ("emu_try_int", "TRY_CAST", "NULL"),
         )
     ),
+    "emu_numeric(x) AS CAST(x AS DECIMAL(38, 9))",
+    "emu_try_numeric(x) AS TRY_CAST(x AS DECIMAL(38, 9))",
     "emu_wkt(x) AS "
     r"regexp_replace(ST_AsText(x), '([A-Z]) \(', '\1(', 'g')",
     *SEARCH_MACROS,
@@ -178,11 +180,10 @@ def _cast(node: exp.Cast | exp.TryCast) -> Expression:
     kind, is_plain = node.to.this, not node.args.get("format")
     if kind == exp.DataType.Type.TEXT and is_plain:
         return _call("emu_text", node.this)
-    if kind == exp.DataType.Type.BIGINT and is_plain:
-        return _call("emu_try_int" if isinstance(node, exp.TryCast) else "emu_int", node.this)
-    if kind == exp.DataType.Type.DECIMAL and not node.to.expressions:
-        node.set("to", exp.DataType.build("NUMERIC(38, 9)", dialect="bigquery"))
-    return node
+    macro = {exp.DataType.Type.BIGINT: "int", exp.DataType.Type.DECIMAL: "numeric"}.get(kind)
+    if macro is None or not is_plain or node.to.expressions:
+        return node
+    return _call(f"emu_{'try_' * isinstance(node, exp.TryCast)}{macro}", node.this)
 
 
 def _with_extended(node: exp.TimeToStr) -> Expression:
