@@ -18,8 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, cast
 
-from ckanext.bigquery_datastore.backend.table.definition import NAME_LIMIT
-from ckanext.bigquery_datastore.backend.table.model import stored_names
+from ckanext.bigquery_datastore.backend.table.model import NAME_LIMIT, stored_names
 from ckanext.bigquery_datastore.errors import BadRequest
 
 CHUNK_BYTES = 16 * 2**20

@@ -28,6 +28,7 @@ from ckanext.bigquery_datastore.backend.table.lookup import (
 )
 from ckanext.bigquery_datastore.backend.table.model import (
     ALIAS_LABEL,
+    NAME_LIMIT,
     TooMuchMetadata,
     alias_description,
     column_description,
@@ -37,7 +38,6 @@ from ckanext.bigquery_datastore.backend.table.model import (
 )
 from ckanext.bigquery_datastore.errors import Invalid
 
-NAME_LIMIT = 63  # PostgreSQL's; clients rely on it
 _CLUSTERED = ("STRING", "INT64", "NUMERIC", "BOOL", "DATE", "DATETIME", "TIMESTAMP")
 
 

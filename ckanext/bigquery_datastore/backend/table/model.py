@@ -38,6 +38,8 @@ from ckanext.bigquery_datastore.backend.table import naming, types
 from ckanext.bigquery_datastore.backend.table.types import Type
 
 ID = "_id"
+
+NAME_LIMIT = 63  # PostgreSQL's; clients rely on it
 ALIAS_LABEL = "ckan_alias_of"
 COLUMN_LIMIT = 1_024
 TABLE_LIMIT = 16_384
