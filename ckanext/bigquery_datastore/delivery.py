@@ -1,12 +1,15 @@
 """How the bytes of a finished file reach the visitor: three ways, and one for what needs rewriting.
 
-redirect   the visitor downloads from Cloud Storage, by a signed URL
+redirect   the visitor downloads from Cloud Storage, by a signed URL; not who may send CKAN's
+           token along, which Cloud Storage takes for a second proof and refuses
 accel      nginx downloads from Cloud Storage for the visitor, by the same signed URL
 stream     CKAN passes the bytes on: where the site wants it, where a format is rewritten on the
            way (json, xml), where no one object can hold the file
 """
 
 from __future__ import annotations
+
+import re
 
 from flask import Request, Response
 
@@ -27,10 +30,30 @@ def deliver(plan: DumpPlan, state: downloads.Ready, request: Request) -> Respons
     found, others = state.objects[0], state.objects[1:]
     if plan.format.rewrite or others or config.delivery() == "stream":
         return _stream(plan, state, request)
+    if config.delivery() == "redirect" and _takes_its_token_along(request):
+        return _stream(plan, state, request)
     if config.delivery() == "accel":
         return _accel(plan, state, request)
     location = _signed(plan, found, request.method)
     return Response(status=302, headers={"Location": location})
+
+
+# Clients that send no Authorization to another host than the one it was meant for:
+# https://curl.se/docs/CVE-2018-1000007.html (7.58), requests.Session.should_strip_auth,
+# httpx.Client._redirect_headers, net/http shouldCopyHeaderOnRedirect,
+# https://fetch.spec.whatwg.org/#http-redirect-fetch (browsers).
+_DISCREET = re.compile(
+    r"curl/(?:7\.(?:5[89]|[6-9]\d)|[89]|\d\d)|python-requests/|python-httpx/|Go-http-client/|Mozilla/"
+)
+
+
+def _takes_its_token_along(request: Request) -> bool:
+    """Whether the client may repeat its Authorization where it is redirected to.
+
+    Python's urllib does (so pandas with ``storage_options``), and old wget.
+    """
+    client = request.headers.get("User-Agent", "")
+    return "Authorization" in request.headers and not _DISCREET.match(client)
 
 
 def _accel(plan: DumpPlan, state: downloads.Ready, request: Request) -> Response:

@@ -8,6 +8,7 @@ BigQuery takes an id once. https://cloud.google.com/bigquery/docs/running-jobs#g
 
 from __future__ import annotations
 
+import logging
 import time
 import uuid
 from collections.abc import Callable
@@ -19,9 +20,25 @@ from google.cloud import bigquery
 from ckanext.bigquery_datastore import clients
 from ckanext.bigquery_datastore.errors import Busy
 
+log = logging.getLogger(__name__)
+
 # A cancelled job ends within seconds; how long to listen for it beyond its own time.
 SETTLE_SECONDS = 60.0
 PAUSE_SECONDS = 0.5
+
+# https://cloud.google.com/bigquery/docs/error-messages: failures that a new job may not meet.
+PASSING_REASONS = frozenset(
+    {
+        "backendError",
+        "internalError",
+        "jobBackendError",
+        "jobInternalError",
+        "jobRateLimitExceeded",
+        "rateLimitExceeded",
+        "tableUnavailable",
+    }
+)
+ATTEMPTS = 4
 
 UNKNOWN = (
     "BigQuery does not say what became of a change of data: it may still be made. Look at the "
@@ -47,6 +64,24 @@ def ended(client: bigquery.Client, submit: Submit, deadline: float) -> Any:
         except clients.FAILURES:
             job = _asked(client, job_id) or _paused(job)
     return job if job.state == "DONE" else _cancelled(client, job)
+
+
+def succeeded(client: bigquery.Client, submit: Submit, deadline: float) -> Any:
+    """A job that has done its work: where one ends for a reason that passes, another is submitted.
+
+    :raises NotReachable: as ``ended``
+    :raises GoogleAPICallError: why it could not be done; after ``deadline`` it was cancelled
+    """
+    for attempt in range(1, ATTEMPTS + 1):
+        done = ended(client, submit, deadline)
+        if done.error_result is None:
+            return done
+        is_passing = done.error_result.get("reason") in PASSING_REASONS
+        if not is_passing or attempt == ATTEMPTS or time.monotonic() >= deadline:
+            raise done.exception()
+        log.info("BigQuery asks to try again: %s", done.error_result.get("message"))
+        time.sleep(min(2.0**attempt / 4, max(0.0, deadline - time.monotonic())))
+    raise AssertionError("unreachable")
 
 
 def _unrepeated(job: Any) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import concurrent.futures
 import logging
 import time
 from collections.abc import Iterable
-from typing import Any, NoReturn, cast
+from typing import Any
 
 import requests
 from google.api_core import exceptions as gexc
@@ -28,17 +28,6 @@ log = logging.getLogger(__name__)
 
 READ_SECONDS = 60.0
 WRITE_SECONDS = 120.0
-ATTEMPTS = 4
-
-_PASSING_REASONS = {
-    "backendError",
-    "internalError",
-    "jobBackendError",
-    "jobInternalError",
-    "jobRateLimitExceeded",
-    "rateLimitExceeded",
-    "tableUnavailable",
-}
 
 # Tries again are ours to decide: the library would run a failed job anew (under another id).
 _NO_JOB_RETRY: dict[str, Any] = {"job_retry": None}
@@ -122,7 +111,7 @@ def iterate(
         except (gexc.BadRequest, gexc.NotFound) as err:
             if reasons(err) & {"stopped", "timeout"}:
                 raise TookTooLong("Search took too long") from err
-            raise Refused(_message(err)) from err
+            raise Refused(message(err)) from err
 
 
 def write(
@@ -147,31 +136,16 @@ def write(
             sql, job_id=job_id, job_config=config, **_NO_JOB_RETRY, **clients.budget()
         )
 
-    for attempt in range(1, ATTEMPTS + 1):
-        with clients.told("a change of data", gexc.BadRequest, gexc.NotFound):
-            try:
-                done = job.ended(client, submit, deadline)
-            except (gexc.BadRequest, gexc.NotFound) as err:
-                raise Refused(_message(err)) from err
-        if done.error_result is None:
-            return int(done.num_dml_affected_rows or 0)
-        is_passing = done.error_result.get("reason") in _PASSING_REASONS
-        if not is_passing or attempt == ATTEMPTS or time.monotonic() >= deadline:
-            _raise(done, deadline)
-        log.info("BigQuery asks to try again: %s", done.error_result.get("message"))
-        time.sleep(min(2.0**attempt / 4, max(0.0, deadline - time.monotonic())))
-    raise AssertionError("unreachable")
-
-
-def _raise(done: bigquery.QueryJob, deadline: float) -> NoReturn:
-    """Say why a job ended without its change."""
-    err = cast("gexc.GoogleAPICallError", done.exception())
-    if time.monotonic() >= deadline or reasons(err) & {"stopped", "timeout"}:
-        raise TookTooLong("Query took too long") from err
-    if isinstance(err, (gexc.BadRequest, gexc.NotFound)):
-        raise Refused(_message(err)) from err
     with clients.told("a change of data"):
-        raise err
+        try:
+            done = job.succeeded(client, submit, deadline)
+        except gexc.GoogleAPICallError as err:
+            if time.monotonic() >= deadline or reasons(err) & {"stopped", "timeout"}:
+                raise TookTooLong("Query took too long") from err
+            if isinstance(err, (gexc.BadRequest, gexc.NotFound)):
+                raise Refused(message(err)) from err
+            raise
+    return int(done.num_dml_affected_rows or 0)
 
 
 def dry_run(
@@ -190,7 +164,7 @@ def dry_run(
                 **clients.budget(),
             )
         except (gexc.BadRequest, gexc.NotFound) as err:
-            raise Refused(_message(err)) from err
+            raise Refused(message(err)) from err
 
 
 def reasons(err: gexc.GoogleAPICallError) -> set[str]:
@@ -198,6 +172,7 @@ def reasons(err: gexc.GoogleAPICallError) -> set[str]:
     return {error.get("reason", "") for error in err.errors or () if isinstance(error, dict)}
 
 
-def _message(err: gexc.GoogleAPICallError) -> str:
+def message(err: gexc.GoogleAPICallError) -> str:
+    """The words in which BigQuery tells of an error."""
     messages = [error.get("message", "") for error in err.errors or () if isinstance(error, dict)]
     return next(filter(None, messages), "") or str(err.message)

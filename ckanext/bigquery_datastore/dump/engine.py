@@ -22,6 +22,7 @@ from dataclasses import dataclass, replace
 
 from google.cloud import bigquery
 
+from ckanext.bigquery_datastore.backend.job import PASSING_REASONS
 from ckanext.bigquery_datastore.dump import assemble, bom, export, parts
 from ckanext.bigquery_datastore.dump.attempt import (
     Attempt,
@@ -174,7 +175,7 @@ class Engine:
             following = replace(following, ordered=False)
         elif age > FAILURE_TTL:
             following = replace(following, number=1)
-        elif failure.reason not in export.TRANSIENT_REASONS or attempt.number >= MAX_ATTEMPTS:
+        elif failure.reason not in PASSING_REASONS or attempt.number >= MAX_ATTEMPTS:
             raise failure.error(of_sql=plan.is_sql)
         log.warning("Job %s failed (%s), trying again", job.id, failure.reason)
         claim_as(self.rw, plan, following)

@@ -17,6 +17,7 @@ from google.cloud import bigquery
 from google.cloud.bigquery.job.base import _AsyncJob
 
 from ckanext.bigquery_datastore import clients
+from ckanext.bigquery_datastore.backend.job import PASSING_REASONS
 from ckanext.bigquery_datastore.backend.parameters import Parameter
 from ckanext.bigquery_datastore.backend.query import parameter_list
 from ckanext.bigquery_datastore.backend.table.model import Table
@@ -30,18 +31,6 @@ from ckanext.bigquery_datastore.errors import (
     TooLarge,
 )
 
-# https://cloud.google.com/bigquery/docs/error-messages: failures that a new job may not meet.
-TRANSIENT_REASONS = frozenset(
-    {
-        "backendError",
-        "internalError",
-        "jobBackendError",
-        "jobInternalError",
-        "jobRateLimitExceeded",
-        "rateLimitExceeded",
-        "tableUnavailable",
-    }
-)
 TOO_EXPENSIVE_REASON = "bytesBilledLimitExceeded"
 SORT_TOO_LARGE_REASONS = frozenset({"resourcesExceeded"})
 
@@ -77,7 +66,7 @@ class Failure:
                 "BigQuery has not enough memory for this export. Without sort and distinct, or "
                 f"with fewer rows (filters=…), it may have. {self.message}"
             )
-        if self.reason in ("quotaExceeded", *TRANSIENT_REASONS):
+        if self.reason in ("quotaExceeded", *PASSING_REASONS):
             return NotReachable(f"BigQuery cannot run the export now: {self.message}")
         if self.reason in ("stopped", "timeout"):
             if of_sql:

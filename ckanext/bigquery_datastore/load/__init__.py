@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import logging
+import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,7 +23,7 @@ from google.api_core import exceptions as gexc
 from google.cloud import bigquery
 
 from ckanext.bigquery_datastore import clients
-from ckanext.bigquery_datastore.backend import query
+from ckanext.bigquery_datastore.backend import job, query
 from ckanext.bigquery_datastore.backend.table.lookup import ID, get_table, quote_name, reference
 from ckanext.bigquery_datastore.backend.table.types import TYPES, Type
 from ckanext.bigquery_datastore.backend.write import lock, numbers, replace
@@ -239,9 +240,11 @@ def _typed(
                 client,
                 f"SELECT {quote_name(column.stored)} AS v FROM {table} WHERE {ROW} = {answer}",
             )
+            type_ = known[column.name]
+            wanted = "JSON" if type_.holds_json else type_.native
             raise BadRequest(
                 f"Row {answer} of the file: {row['v'][:80]!r} in the column {column.name!r} is no "
-                f"{known[column.name].native}. Nothing is replaced. The option --type COLUMN=TYPE "
+                f"{wanted}. Nothing is replaced. The option --type COLUMN=TYPE "
                 "gives a column another type."
             )
     return [
@@ -274,17 +277,16 @@ def _run(
     table: bigquery.TableReference,
     job_config: bigquery.LoadJobConfig,
 ) -> None:
+    def submit(job_id: str) -> bigquery.LoadJob:
+        return client.load_table_from_uri(
+            uri, table, job_id=job_id, job_config=job_config, **clients.budget()
+        )
+
     try:
         with clients.told("loading the file", gexc.BadRequest, gexc.NotFound):
-            job = client.load_table_from_uri(uri, table, job_config=job_config, **clients.budget())
-            job.result(timeout=JOB_SECONDS)
+            job.succeeded(client, submit, time.monotonic() + JOB_SECONDS)
     except (gexc.BadRequest, gexc.NotFound) as err:
-        raise Unreadable(_first_reason(err).rstrip(".")) from err
-
-
-def _first_reason(err: gexc.GoogleAPICallError) -> str:
-    messages = [error.get("message") for error in err.errors or () if isinstance(error, dict)]
-    return next(filter(None, messages), err.message)
+        raise Unreadable(query.message(err).rstrip(".")) from err
 
 
 # --- from there to the resource's table ---------------------------------------------------------
@@ -303,13 +305,14 @@ def _replace(
         count = client.get_table(staging, **clients.budget()).num_rows or 0
     if not count:
         raise BadRequest(f"{file_name} has no rows. Nothing is replaced.")
-    with lock.writing(id):
+    with lock.writing(id) as held:
         before = get_table(client, id)
         wanted = [(column.name, column.type) for column in staged if column.name != ID]
         after = numbers.given(replace.planned(before, id, wanted), count)
         rows = columns.select(after, staging, staged, number)
         try:
             replace.check_key(client, after, rows, JOB_SECONDS)
+            held.check()
             replace.replace_table(client, before, after, rows, JOB_SECONDS)
         except query.Refused as err:
             raise Unreadable(str(err).rstrip(".")) from err

@@ -85,7 +85,9 @@ def value(column: str, type_: Type) -> str:
     text = f"NULLIF(TRIM({sql}), '')"
     if type_.holds_json:
         parsed = _CONVERSIONS["JSON"](text)
-        return parsed if type_.bq == "JSON" else f"TO_JSON_STRING({parsed})"
+        # Of NULL, TO_JSON_STRING makes the text null.
+        as_text = f"IF({parsed} IS NULL, NULL, TO_JSON_STRING({parsed}))"
+        return parsed if type_.bq == "JSON" else as_text
     convert = _CONVERSIONS.get(type_.bq, lambda text: f"SAFE_CAST({text} AS {type_.bq})")
     return convert(text)
 

@@ -29,6 +29,7 @@ import base64
 import datetime
 import json
 import re
+import unicodedata
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -47,7 +48,21 @@ NUMBERS_LIMIT = 64  # the last _id and its mark, which come with the first row
 
 # CKAN's line is the last one, and one line: a label may well begin like it.
 _MARK = re.compile(r"(?:\A|\n\n)CKAN (\{[^\n]*\})\s*\Z")
-_FORBIDDEN = re.compile(r"[!\"$()*,./;?@\[\\\]^`{}~\x00-\x1f]")
+
+# https://cloud.google.com/bigquery/docs/schemas#column_names (flexible column names): beside
+# letters, marks and numbers of any script, underscores and dashes.
+_SIGNS = " &%=+:'<>#|"
+_RESERVED = (
+    "_TABLE_",
+    "_FILE_",
+    "_PARTITION",
+    "_ROW_TIMESTAMP",
+    "__ROOT__",
+    "_COLIDENTIFIER",
+    "_CHANGE_SEQUENCE_NUMBER",
+    "_CHANGE_TYPE",
+    "_CHANGE_TIMESTAMP",
+)
 
 
 class TooMuchMetadata(ValueError):
@@ -144,13 +159,16 @@ class Table:
 def stored_names(names: Sequence[str], taken: Sequence[str] = ()) -> list[str]:
     """A name for BigQuery for each of CKAN's names, in order.
 
-    BigQuery forbids some characters that CKAN allows (they become ``_``), and takes ``a`` and
-    ``A`` for the same column (the second gets a number).
+    Characters that BigQuery has no place for become ``_``, as in ``Preis in _`` for "Preis in €",
+    and names that it keeps for itself get a letter. It takes ``a`` and ``A`` for the same column:
+    the second gets a number.
     """
     used = {name.lower() for name in taken}
     stored = []
     for name in names:
-        base = _FORBIDDEN.sub("_", name) or "_"
+        base = "".join(char if _is_storable(char) else "_" for char in name) or "_"
+        if base.upper().startswith(_RESERVED):
+            base = f"c{base}"
         candidate, number = base, 1
         while candidate.lower() in used:
             number += 1
@@ -158,6 +176,11 @@ def stored_names(names: Sequence[str], taken: Sequence[str] = ()) -> list[str]:
         used.add(candidate.lower())
         stored.append(candidate)
     return stored
+
+
+def _is_storable(char: str) -> bool:
+    category = unicodedata.category(char)
+    return category[0] in "LMN" or category in ("Pc", "Pd") or char in _SIGNS
 
 
 # --- descriptions ------------------------------------------------------------------------------

@@ -8,12 +8,18 @@ does it enforce primary keys. So writers wait for each other before they talk to
 the one place that all processes of a CKAN site share: its PostgreSQL. An advisory lock costs
 no table, ends with its connection, and what BigQuery would queue anyway (two changes at a
 time for a table) waits in a cheaper place.
+
+A statement of BigQuery's can run for hours while the connection that holds the lock says nothing.
+PostgreSQL is told to keep it alive through whatever stands between, and ``Held.check`` tells before
+a change whether it is still there (https://www.postgresql.org/docs/current/runtime-config-connection.html).
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import sqlalchemy as sa
 from ckan import model
@@ -22,19 +28,50 @@ from sqlalchemy.exc import DBAPIError
 from ckanext.bigquery_datastore.backend.table.lookup import TABLES
 from ckanext.bigquery_datastore.errors import Busy
 
+log = logging.getLogger(__name__)
+
 WAIT_SECONDS = 120
+
+# Firewalls and balancers forget connections that are silent for some minutes.
+_SETTINGS = {
+    "idle_in_transaction_session_timeout": "0",
+    "tcp_keepalives_idle": "60",
+    "tcp_keepalives_interval": "20",
+    "tcp_keepalives_count": "6",
+}
+
+
+@dataclass(frozen=True)
+class Held:
+    """The right to change a table, as long as its connection lasts."""
+
+    connection: sa.engine.Connection
+
+    def check(self) -> None:
+        """That it is still held.
+
+        :raises Busy: it was lost; somebody else may be changing the table
+        """
+        try:
+            self.connection.execute(sa.text("SELECT 1"))
+        except DBAPIError as err:
+            raise Busy(
+                "The connection to PostgreSQL was lost, and with it the right to change this "
+                "table. Nothing was changed. Try again."
+            ) from err
 
 
 @contextmanager
-def writing(resource_id: str, seconds: int = WAIT_SECONDS) -> Iterator[None]:
+def writing(resource_id: str, seconds: int = WAIT_SECONDS) -> Iterator[Held]:
     """Hold the right to change a table.
 
     :raises NotReachable: others kept it for longer than ``seconds``
     """
     # In a transaction (not a session), so that it also works behind a connection pooler.
-    with model.meta.engine.connect() as connection, connection.begin():
-        connection.execute(sa.text(f"SET LOCAL lock_timeout = '{seconds}s'"))
-        connection.execute(sa.text("SET LOCAL idle_in_transaction_session_timeout = 0"))
+    with model.meta.engine.connect() as connection:
+        transaction = connection.begin()
+        for name, value in {"lock_timeout": f"'{seconds}s'", **_SETTINGS}.items():
+            connection.execute(sa.text(f"SET LOCAL {name} = {value}"))
         try:
             connection.execute(
                 sa.text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"),
@@ -43,7 +80,11 @@ def writing(resource_id: str, seconds: int = WAIT_SECONDS) -> Iterator[None]:
         except DBAPIError as err:
             raise Busy("Other changes of this table take too long. Try again in a moment.") from err
         try:
-            yield
+            yield Held(connection)
         finally:
             # The next download of this process looks at the table as it is now.
             TABLES.forget(resource_id)
+            try:
+                transaction.rollback()
+            except DBAPIError:
+                log.warning("The lock of %s was lost before its change was made", resource_id)

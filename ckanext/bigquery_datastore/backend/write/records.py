@@ -11,6 +11,7 @@ from __future__ import annotations
 import datetime
 import io
 import json
+import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from google.api_core import exceptions as gexc
 from google.cloud import bigquery
 
 from ckanext.bigquery_datastore import clients, config
+from ckanext.bigquery_datastore.backend import job
 from ckanext.bigquery_datastore.backend.parameters import Parameter
 from ckanext.bigquery_datastore.backend.query import WRITE_SECONDS
 from ckanext.bigquery_datastore.backend.table import types
@@ -252,13 +254,13 @@ def _load(client: bigquery.Client, name: str, texts: Sequence[str]) -> None:
     file = io.BytesIO()
     for text in texts:
         file.write(json.dumps({"r": text}, ensure_ascii=False).encode() + b"\n")
-    file.seek(0)
-    with clients.told("a load of records"):
-        client.create_table(table, **clients.budget())
-        job = client.load_table_from_file(
+
+    def submit(job_id: str) -> bigquery.LoadJob:
+        return client.load_table_from_file(
             file,
             reference(name),
-            job_id=f"ckan_{uuid.uuid4().hex}",
+            rewind=True,
+            job_id=job_id,
             job_config=bigquery.LoadJobConfig(
                 source_format="NEWLINE_DELIMITED_JSON",
                 schema=table.schema,
@@ -266,4 +268,7 @@ def _load(client: bigquery.Client, name: str, texts: Sequence[str]) -> None:
             ),
             timeout=WRITE_SECONDS,
         )
-        job.result(timeout=WRITE_SECONDS, retry=clients.budget(WRITE_SECONDS)["retry"])
+
+    with clients.told("a load of records"):
+        client.create_table(table, exists_ok=True, **clients.budget())
+        job.succeeded(client, submit, time.monotonic() + WRITE_SECONDS)

@@ -20,6 +20,7 @@ from sqlglot.expressions import Expression  # type: ignore[attr-defined]
 
 from ..errors import ApiError
 from .engine import TableName
+from .names import check_names
 from .tables import fields_of
 
 
@@ -36,6 +37,7 @@ class Definition:
     select: str
 
     def check(self, existing: TableMeta | None) -> None:
+        check_names(self.fields)
         """That the statement may have this table's place."""
         if existing is None:
             return

@@ -76,14 +76,6 @@ def types_of(fields: tuple[TableFieldSchema, ...]) -> list[tuple[str, str]]:
     return bq_schema_to_duckdb_columns([rest_field(field) for field in fields])
 
 
-def check_names(fields: tuple[TableFieldSchema, ...]) -> None:
-    seen: set[str] = set()
-    for field in fields:
-        if field.name.lower() in seen:
-            raise ApiError("invalid", f"Duplicate field name: {field.name}")
-        seen.add(field.name.lower())
-
-
 def _csv_arguments(options: LoadOptions) -> str:
     return (
         f"delim = {quote_text(options.delimiter)}, quote = {quote_text(options.quote)}, "

@@ -25,13 +25,13 @@ from .engine import Engine, TableName, quote_name
 from .job import Job
 from .load_reading import (
     LoadOptions,
-    check_names,
     detected,
     quoted_newline,
     reading,
     types_of,
     what_is_wrong,
 )
+from .names import check_names
 from .tables import now
 
 _GZIP = b"\x1f\x8b"

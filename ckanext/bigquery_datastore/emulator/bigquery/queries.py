@@ -81,7 +81,7 @@ class Queries:
         self._context = context
         self._engine = engine
         self._judge = judge
-        self.judges = False  # whether GoogleSQL is asked, where it is there: a switch
+        self.judges = True  # whether GoogleSQL is asked, where it is there: a switch
         self._exporter = exporter
         self._translator = SQLTranslator()
 

@@ -27,6 +27,7 @@ from starlette.routing import Route
 
 from ..errors import ApiError
 from .engine import TableName, quote_name
+from .names import check_names
 from .runtime import Runtime
 from .tables import fields_of, now, rest_field, touched
 
@@ -270,11 +271,7 @@ def _name(request: Request) -> TableName:
 
 def _fields(body: dict[str, Any]) -> tuple[TableFieldSchema, ...]:
     fields = fields_of((body.get("schema") or {}).get("fields") or [])
-    seen: set[str] = set()
-    for field in fields:
-        if field.name.lower() in seen:
-            raise ApiError("invalid", f"Duplicate field name: {field.name}")
-        seen.add(field.name.lower())
+    check_names(fields)
     return fields
 
 

@@ -11,4 +11,4 @@ class Switches:
 
     one_write_per_second: bool = False
     public_objects: bool = False  # whether an unsigned URL may read
-    googlesql: bool = False  # whether GoogleSQL is asked before a statement runs
+    googlesql: bool = True  # whether GoogleSQL is asked before a statement runs

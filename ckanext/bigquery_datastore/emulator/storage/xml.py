@@ -37,6 +37,15 @@ class SignedUrls:
         bucket, _, name = (unquote(part) for part in request.path[1:].partition("/"))
         signed = is_signed(request.scope["query_string"].decode("latin-1"))
         if signed:
+            # A signature is one way to say who asks, the header another: which one counts cannot
+            # be told (https://cloud.google.com/storage/docs/authentication/signatures).
+            if request.header(b"authorization"):
+                raise Refusal(
+                    400,
+                    "InvalidArgument",
+                    "Invalid argument.",
+                    "Only one form of authentication may be used: a signed URL or a header.",
+                )
             check(request.scope, self._identities)
         elif not self._switches.public_objects and not request.header(b"authorization"):
             raise Refusal(

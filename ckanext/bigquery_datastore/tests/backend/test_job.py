@@ -13,6 +13,8 @@ from google.cloud import bigquery
 
 from ckanext.bigquery_datastore import clients, config, errors
 from ckanext.bigquery_datastore.backend import query
+from ckanext.bigquery_datastore.backend.table.lookup import get_table
+from ckanext.bigquery_datastore.backend.write import records
 from ckanext.bigquery_datastore.tests.emulated import OwnEmulator
 
 pytestmark = pytest.mark.usefixtures("faults")
@@ -87,6 +89,30 @@ def test_a_row_is_written_once_whatever_is_heard(
     fault(CALLS[call], ANSWERS[answer], times)
     assert insert(table) == 1
     assert count(table) == 1
+
+
+@pytest.mark.parametrize(
+    ("call", "answer"),
+    # An upload that is refused has only been opened: there is no job yet.
+    [
+        (call, answer)
+        for call in ("upload", "ask")
+        for answer in ANSWERS
+        if (call, answer) != ("upload", "refused after")
+    ],
+)
+def test_records_that_need_a_load_job_are_written_once(
+    monkeypatch: pytest.MonkeyPatch, table: str, call: str, answer: str
+) -> None:
+    monkeypatch.setattr(records, "PARAMETER_BYTES", 10)
+    known = get_table(clients.bigquery_rw(), table.rpartition(".")[2])
+    assert known is not None
+    batch = records.new_rows(known, [{"a": number} for number in range(5)])
+    where = {**CALLS, "upload": {"method": "POST", "path": "/upload/"}}[call]
+    fault(where, ANSWERS[answer], 2)
+    with records.brought(clients.bigquery_rw(), batch) as source:
+        rows = query.read(clients.bigquery_rw(), f"SELECT COUNT(*) AS n FROM {source.sql}")
+    assert [row["n"] for row in rows] == [5]
 
 
 @pytest.mark.parametrize("answer", ["throttled", "503", "silence", "cut before", "cut after"])

@@ -56,7 +56,6 @@ class Place:
     maximum_bytes_billed: int | None = None
     timeout_seconds: int = 3600
     project: str = PROJECT
-    made: dt.datetime = field(default_factory=lambda: dt.datetime.now(dt.timezone.utc))
 
     @functools.cached_property
     def bigquery(self) -> bigquery.Client:
@@ -120,10 +119,12 @@ class Place:
         ).result()
 
     def export_jobs(self) -> list[bigquery.QueryJob]:
-        """The exports of this place that BigQuery ran, whatever became of them."""
+        """The exports of this place that BigQuery ran of late, whatever became of them."""
+        # No test lasts so long; the jobs of all tests are too many to be listed each time.
+        since = dt.datetime.now(dt.timezone.utc) - dt.timedelta(minutes=10)
         return [
             job
-            for job in self.bigquery.list_jobs(min_creation_time=self.made)
+            for job in self.bigquery.list_jobs(min_creation_time=since)
             if isinstance(job, bigquery.QueryJob)
             and (job.job_id or "").startswith("ckan_dump_")
             and f"{self.bucket}/" in job.query

@@ -12,7 +12,7 @@ from ckan import model
 from ckan.cli.cli import ckan
 from ckan.tests import factories, helpers
 
-from ckanext.bigquery_datastore import config, load
+from ckanext.bigquery_datastore import clients, config, load
 from ckanext.bigquery_datastore.load import files
 from ckanext.bigquery_datastore.tests.dump.exporting import Place
 
@@ -147,6 +147,21 @@ def test_names_that_bigquery_cannot_have_are_ckans_all_the_same(cli, resource_id
     result = run(cli, resource_id, file)
     assert result.exit_code == 0, result.output
     assert records(resource_id) == [{"_id": 1, "a.b": 1, "A.B": 2, "c, d!": 3, "select": 4}]
+
+
+def test_ordinary_headings_are_ckans_whatever_bigquery_calls_them(cli, resource_id, tmp_path):
+    names = ["Temp °C", "Preis in €", "Provider’s", "§", "№", "Größe (m²)", "a+b=c: 50%", "日付"]
+    file = tmp_path / "rows.csv"
+    file.write_text(",".join(names) + "\n" + ",".join("12345678") + "\n")
+    result = run(cli, resource_id, file)
+    assert result.exit_code == 0, result.output
+    row = {name: number for number, name in enumerate(names, 1)}
+    assert records(resource_id) == [{"_id": 1, **row}]
+    data = Place(config.dataset(), config.export_bucket()).file(resource_id, "csv")
+    assert data.decode().splitlines()[0] == "_id," + ",".join(names)
+    table = clients.bigquery_ro().get_table(f"{config.dataset()}.{resource_id}")
+    stored = ["Temp _C", "Preis in _", "Provider_s", "_", "__2", "Größe _m²_", names[6], "日付"]
+    assert [field.name for field in table.schema[1:]] == stored
 
 
 @pytest.mark.parametrize("format_name", ["csv", "ndjson", "parquet"])

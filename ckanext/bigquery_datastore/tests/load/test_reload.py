@@ -14,13 +14,15 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import sqlalchemy as sa
+from ckan import model
 from ckan.cli.cli import ckan
 from ckan.tests import factories
 from ckan.tests.helpers import call_action
 
 from ckanext.bigquery_datastore import clients, config, load
 from ckanext.bigquery_datastore.backend.table.lookup import get_table
-from ckanext.bigquery_datastore.backend.write import lock
+from ckanext.bigquery_datastore.backend.write import lock, replace
 from ckanext.bigquery_datastore.tests.dump.exporting import Place
 
 pytestmark = pytest.mark.usefixtures("non_clean_db", "datastore", "with_plugins")
@@ -189,7 +191,7 @@ def test_a_value_that_a_kept_type_cannot_hold_replaces_nothing(
     file.write_text("code,count\na,many\n")
     result = run(cli, resource, file)
     assert result.exit_code == 1
-    assert "Could not parse 'many' as INT64 for field count" in result.output
+    assert "Row 1 of the file: 'many' in the column 'count' is no integer" in result.output
     assert [row["code"] for row in rows(resource)] == ["old"]
     assert run(cli, resource, file, "--type", "count=text").exit_code == 0
     assert dictionary(resource)[1] == {**FIELDS[1], "type": "text"}
@@ -201,7 +203,7 @@ def test_what_is_no_json_does_not_come_into_a_column_of_json(
     file.write_text("code,more\na,{b\n")
     result = run(cli, resource, file)
     assert result.exit_code == 1
-    assert "BigQuery cannot load the file" in result.output
+    assert "Row 1 of the file: '{b' in the column 'more' is no JSON" in result.output
     assert [row["code"] for row in rows(resource)] == ["old"]
 
 
@@ -268,6 +270,25 @@ def test_a_load_waits_for_who_writes(
     writer.join()
     assert seen == [["old"]]
     assert [row["code"] for row in rows(resource)] == ["007", "012"]
+
+
+def test_a_load_that_has_lost_the_lock_replaces_nothing(
+    cli: Any, resource: str, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lose(*_: Any) -> None:
+        holders = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted"
+        with model.meta.engine.connect() as other:
+            ended = other.execute(
+                sa.text(f"SELECT pg_terminate_backend(pid, 5000) FROM ({holders}) AS h")
+            ).all()
+        assert len(ended) == 1
+
+    monkeypatch.setattr(replace, "check_key", lose)
+    result = run(cli, resource, file)
+    assert result.exit_code == 1, result.output
+    assert "The connection to PostgreSQL was lost" in result.output
+    assert [row["code"] for row in rows(resource)] == ["old"]
+    assert left() == (0, 0)
 
 
 def test_who_reads_meanwhile_finds_the_old_table_or_the_new_one(

@@ -10,6 +10,7 @@ on; the package ``zetasql`` brings it as WebAssembly.
 | catalog | types, tables and parameters as the analyzer wants them |
 | functions | functions that BigQuery has and the open source has not |
 | rules | what BigQuery refuses beside the analyzer |
+| shapes | statements that differ in random names alone |
 | judge | one statement, refused or not |
 """
 

@@ -9,24 +9,31 @@ looked at where expressions are nested very deeply.
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import re
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from operator import attrgetter
 from typing import Any
 
 from bqemulator.catalog.models import TableFieldSchema
+from cachetools import LRUCache, cachedmethod
 from zetasql.wasi._pb2.zetasql.local_service import local_service_pb2 as service_pb2
 
 from ...errors import ApiError
 from .catalog import Tables, add_parameters, add_tables, empty_catalog
 from .language import analyzer_options, language_options
 from .rules import broken_rule
+from .shapes import Shape, columns, shape_of
 from .wasm import Broken, Refusal, Service, TooDeep
 
 _log = logging.getLogger(__name__)
 
 # The columns of the table of that many names (project, dataset, table), None where there is none.
 FieldsOf = Callable[[Sequence[str]], Sequence[TableFieldSchema] | None]
+
+_KEPT = 20_000
 
 _CODE = re.compile(r"^Code: \d+, Message: ")
 _PLACE = re.compile(r" \[at (\d+:\d+)\]$")
@@ -38,6 +45,16 @@ _ALTERED = re.compile(
 )
 
 
+def _asked(
+    _: Judge, sql: str, parameters: Sequence[Mapping[str, Any]], tables: Tables
+) -> tuple[object, ...]:
+    return (
+        sql,
+        json.dumps([(given.get("name"), given["parameterType"]) for given in parameters]),
+        tuple((path, columns(fields)) for path, fields in tables.items()),
+    )
+
+
 class Judge:
     """GoogleSQL's analyzer with BigQuery's language."""
 
@@ -46,27 +63,41 @@ class Judge:
         self._language = language_options(service)
         self._options = analyzer_options(self._language)
         self._catalog = empty_catalog(self._language)
+        # What was asked already: the tables that a shape names, and what was let pass.
+        self._named: LRUCache[str, Sequence[tuple[str, ...]]] = LRUCache(_KEPT)
+        self._passed: LRUCache[object, bool] = LRUCache(_KEPT)
+        self._lock = threading.Lock()
 
     def check(self, sql: str, parameters: Iterable[Mapping[str, Any]], fields_of: FieldsOf) -> None:
         """Raise ApiError ``invalidQuery`` where BigQuery would refuse the statement."""
-        with _refusing():
-            tables = self._tables(sql, fields_of)
+        shape, given = shape_of(sql), list(parameters)
+        with _refusing(shape):
+            tables = self._tables(shape, fields_of)
             if tables is None:
                 return
-            resolved = self._analyzed(sql, parameters, tables)
-            if (words := broken_rule(sql, resolved)) is not None:
-                raise Refusal(words)
+            self._let_pass(shape.sql, given, tables)
 
     def check_script(self, sql: str) -> None:
         """Raise ApiError ``invalidQuery`` where the syntax of a script is not GoogleSQL's."""
         request = service_pb2.ParseRequest(
             sql_statement=sql, allow_script=True, options=self._language
         )
-        with _refusing():
+        with _refusing(Shape(sql, ())):
             self._service.call("Parse", request, service_pb2.ParseResponse)
 
-    def _tables(self, sql: str, fields_of: FieldsOf) -> Tables | None:
+    def _tables(self, shape: Shape, fields_of: FieldsOf) -> Tables | None:
         """The tables that the statement reads or changes; None where one of them is not known."""
+        tables: dict[tuple[str, ...], Sequence[TableFieldSchema]] = {}
+        for path in self._paths(shape.sql):
+            names = ".".join(path).split(".")
+            if (fields := fields_of([shape.named(name) for name in names])) is None:
+                return None
+            # ``p.d.t`` in one pair of backticks is three names to BigQuery and one to GoogleSQL.
+            tables[path] = tables[tuple(names)] = fields
+        return tables
+
+    @cachedmethod(attrgetter("_named"), lock=attrgetter("_lock"))
+    def _paths(self, sql: str) -> Sequence[tuple[str, ...]]:
         request = service_pb2.ExtractTableNamesFromStatementRequest(
             sql_statement=sql, options=self._language
         )
@@ -79,14 +110,14 @@ class Judge:
         # GoogleSQL does not count the table of an ALTER TABLE among them.
         if altered := _ALTERED.match(sql):
             paths.append(tuple(part.strip("` ") for part in _PARTS.findall(altered[1])))
-        tables: dict[tuple[str, ...], Sequence[TableFieldSchema]] = {}
-        for path in paths:
-            names = ".".join(path).split(".")
-            if (fields := fields_of(names)) is None:
-                return None
-            # ``p.d.t`` in one pair of backticks is three names to BigQuery and one to GoogleSQL.
-            tables[path] = tables[tuple(names)] = fields
-        return tables
+        return paths
+
+    @cachedmethod(attrgetter("_passed"), key=_asked, lock=attrgetter("_lock"))
+    def _let_pass(self, sql: str, parameters: Sequence[Mapping[str, Any]], tables: Tables) -> bool:
+        resolved = self._analyzed(sql, parameters, tables)
+        if (words := broken_rule(sql, resolved)) is not None:
+            raise Refusal(words)
+        return True
 
     def _analyzed(self, sql: str, parameters: Iterable[Mapping[str, Any]], tables: Tables) -> Any:
         options, catalog = type(self._options)(), type(self._catalog)()
@@ -120,12 +151,12 @@ def _with_names_apart(sql: str, tables: Tables) -> str:
 
 
 @contextlib.contextmanager
-def _refusing() -> Iterator[None]:
+def _refusing(shape: Shape) -> Iterator[None]:
     """GoogleSQL's refusal as BigQuery's; a failure of its own refuses nothing."""
     try:
         yield
     except Refusal as refusal:
-        words = _PLACE.sub(r" at [\1]", _CODE.sub("", str(refusal)))
+        words = _PLACE.sub(r" at [\1]", _CODE.sub("", shape.named(str(refusal))))
         if _ROUTINE.search(words) is None:
             raise ApiError("invalidQuery", words, location="query") from refusal
     except TooDeep:

@@ -19,7 +19,7 @@ BOOKS = Table(
     (
         Column("_id", types.TYPES["int8"], "_id"),
         Column("author", types.TYPES["text"], "author"),
-        Column("price (€)", types.TYPES["numeric"], "price _€_"),
+        Column("price (€)", types.TYPES["numeric"], "price ___"),
     ),
 )
 NAMES = {"11111111-aaaa": BOOKS, "books": BOOKS, "b": BOOKS}
@@ -42,7 +42,7 @@ def parsed(text: str) -> Checked:
         ),
         (
             "select x.\"price (€)\" from books x where x.author ~ '^t'",
-            f"SELECT `x`.`price _€_` FROM {FULL} AS `x` WHERE REGEXP_CONTAINS(`x`.`author`, '^t')",
+            f"SELECT `x`.`price ___` FROM {FULL} AS `x` WHERE REGEXP_CONTAINS(`x`.`author`, '^t')",
         ),
         (
             "with b as (select author from books) select b.author from b",
@@ -84,7 +84,7 @@ def test_a_query_is_written_anew_with_full_names(text: str, expected: str | None
         ("author::int / 2", "DIV(CAST(`author` AS INT64), 2)"),
         ("7/2.0", "7 / 2.0"),
         ("_id::float / 2", "CAST(`_id` AS FLOAT64) / 2"),
-        ('"price (€)" / 2', "`price _€_` / 2"),
+        ('"price (€)" / 2', "`price ___` / 2"),
         ("avg(_id) / 2", "AVG(`_id`) / 2"),
     ],
 )
