@@ -17,7 +17,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -25,10 +25,11 @@ import pytest
 from google.api_core import exceptions as gexc
 from google.cloud import bigquery, storage
 
+from ckanext.bigquery_datastore.backend.table.model import stored_names
 from ckanext.bigquery_datastore.dump import export, pages
 from ckanext.bigquery_datastore.dump.objects import Headers
 from ckanext.bigquery_datastore.dump.state import Ready
-from ckanext.bigquery_datastore.dump.storage import Taken
+from ckanext.bigquery_datastore.dump.storage import Gone, Taken
 from ckanext.bigquery_datastore.tests.dump.exporting import Place, a_place
 
 FIELDS = [
@@ -103,7 +104,8 @@ GOOGLE = pytest.param("google", marks=pytest.mark.live)
 @pytest.fixture(scope="module", params=["emulators", GOOGLE])
 def place(request: pytest.FixtureRequest) -> Iterator[Place]:
     if request.param == "emulators":
-        with a_place("google_questions", "google-questions") as found:
+        name = uuid.uuid4().hex[:12]
+        with a_place(f"questions_{name}", f"questions-{name}") as found:
             yield found
         return
     project, _, dataset = os.environ["BIGQUERY_LIVE_DATASET"].partition(".")
@@ -186,6 +188,58 @@ def test_a_name_is_written_once_also_by_compose(place, table):
     whole = place.store.compose(f"{folder}whole", parts, headers)
     assert place.store.compose(f"{folder}whole", parts[::-1], headers) == whole
     assert place.store.read_range(whole, 0, 1) == b"01"
+
+
+def test_a_file_is_renewed_without_being_another_one(place, table):
+    made = place.store.create(f"dumps/{table}/renewed", b"abc", Headers("text/plain"))
+    renewed = place.store.renew(made)
+    found = place.store.find(made.name)
+    assert found is not None
+    assert (found.generation, found.created) == (made.generation, made.created)
+    assert found.renewed == renewed.renewed
+    assert place.store.read_range(made, 0, 2) == b"abc"
+    with pytest.raises(Gone):
+        place.store.renew(replace(made, generation=made.generation - 1))
+
+
+# https://cloud.google.com/bigquery/docs/schemas#column_names
+HEADINGS = ("Größe _m²_", "a+b=c: 50%", "日付", "it's <1> #|&", "the year", "x-y", "٣")
+NO_HEADINGS = ("Temp °C", "Preis in €", "Provider’s", "§", "№", "a.b", "_TABLE_x", "tab\there")
+
+
+@pytest.mark.parametrize("name", [*HEADINGS, *NO_HEADINGS])
+def test_which_names_a_column_may_have(place, name):
+    known = f"{place.project}.{place.dataset}.live-{uuid.uuid4().hex}"
+    wanted = bigquery.Table(known, schema=[bigquery.SchemaField(name, "STRING")])
+    try:
+        if name in NO_HEADINGS:
+            assert stored_names([name]) != [name]
+            with pytest.raises(gexc.BadRequest):
+                place.bigquery.create_table(wanted)
+        else:
+            assert stored_names([name]) == [name]
+            place.bigquery.create_table(wanted)
+    finally:
+        place.bigquery.delete_table(known, not_found_ok=True)
+
+
+# What the columns of a loaded CSV file are told by (load.texts).
+CASTS = {
+    "SAFE_CAST('2.5' AS INT64)": None,
+    "SAFE_CAST('9223372036854775808' AS INT64)": None,
+    "SAFE_CAST('2024-02-30' AS DATE)": None,
+    "CAST(SAFE_CAST('2024-05-06T07:08:09.5' AS DATETIME) AS STRING)": "2024-05-06 07:08:09.500",
+    "CAST(SAFE_CAST('2024-05-06 07:08:09+02' AS TIMESTAMP) AS STRING)": "2024-05-06 05:08:09+00",
+    "CAST(SAFE_CAST('0.30000000000000004' AS FLOAT64) AS STRING)": "0.30000000000000004",
+    "IFNULL(IS_INF(SAFE_CAST('1e400' AS FLOAT64)), TRUE)": True,
+    "TO_JSON_STRING(SAFE.PARSE_JSON('{x'))": "null",
+}
+
+
+@pytest.mark.parametrize("expression", CASTS)
+def test_what_a_text_is(place, expression):
+    (row,) = place.bigquery.query(f"SELECT {expression} AS v").result()
+    assert row["v"] == CASTS[expression]
 
 
 @pytest.mark.parametrize("place", [GOOGLE], indirect=True)
