@@ -276,7 +276,10 @@ def test_a_load_that_has_lost_the_lock_replaces_nothing(
     cli: Any, resource: str, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def lose(*_: Any) -> None:
-        holders = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted"
+        holders = (
+            "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted AND database = "
+            "(SELECT oid FROM pg_database WHERE datname = current_database())"
+        )
         with model.meta.engine.connect() as other:
             ended = other.execute(
                 sa.text(f"SELECT pg_terminate_backend(pid, 5000) FROM ({holders}) AS h")
