@@ -220,8 +220,11 @@ def test_a_file_is_not_given_when_its_data_were_withdrawn_while_it_was_made(
     real = downloads.engine
 
     class Meanwhile:
+        def __init__(self, plan: downloads.DumpPlan) -> None:
+            self.engine = real(plan)
+
         def advance(self, *args: Any) -> Any:
-            state = real().advance(*args)
+            state = self.engine.advance(*args)
             # Another process, so another session than the request's.
             with model.meta.create_local_session() as session:
                 session.get(model.Package, private["package_id"]).private = True

@@ -37,7 +37,7 @@ TYPES: list[tuple[Field, str, str, Any, Any]] = [
     (Field("exact", "NUMERIC"), "NUMERIC '-1.5'", "-1.5", -1.5, "-1.5"),
     (
         Field("large", "BIGNUMERIC"),
-        "BIGNUMERIC '12345678901234567890.12345'",
+        "CAST('12345678901234567890.12345' AS BIGNUMERIC)",
         "12345678901234567890.12345",
         12345678901234567890.12345,
         "12345678901234567890.12345",

@@ -211,7 +211,8 @@ def test_a_member_gets_the_file_by_api_token(app, private_resource):
         username=member["name"],
         role="member",
     )
-    answer = get(app, private_resource, headers={"Authorization": member["token"]})
+    sent = {"Authorization": member["token"], "User-Agent": "curl/8.5.0"}
+    answer = get(app, private_resource, headers=sent)
     assert downloaded(answer.location)[0] == CSV
 
 

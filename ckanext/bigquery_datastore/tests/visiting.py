@@ -23,6 +23,10 @@ def visit(
         f"/datastore/dump/{name}{suffix}",
         method=method,
         query_string=query,
-        headers={key.replace("_", "-"): value for key, value in headers.items()},
+        # Of a client that keeps a token to the host that it is for (see ``delivery``).
+        headers={
+            "User-Agent": "curl/8.5.0",
+            **{key.replace("_", "-"): value for key, value in headers.items()},
+        },
         follow_redirects=False,
     )

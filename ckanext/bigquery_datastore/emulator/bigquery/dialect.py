@@ -8,7 +8,7 @@ value, so that one macro fits every type. SEARCH lives in ``search``.
 |---|---|
 | CAST(x AS STRING), FORMAT('%t') | 1.0, nan, 06.5+00, 1.500000000, '1 year 2 months' |
 | CAST(x AS INT64) | '2.5' was 3, and 2.5 was 2: halves go away from zero, texts are whole |
-| CAST(x AS NUMERIC) | three decimals |
+| SAFE_CAST(x AS NUMERIC) | three decimals |
 | TO_JSON_STRING(x) | NULL for null, timestamps without T, 1.500000000, bytes as text |
 | FORMAT_TIMESTAMP('%E*S', '%E3S', '%E4Y') and the like | the format element was left as it is |
 | ST_ASTEXT(g) | 'POINT (1 2)' |
@@ -112,8 +112,6 @@ MACROS = (
             ("emu_try_int", "TRY_CAST", "NULL"),
         )
     ),
-    "emu_numeric(x) AS CAST(x AS DECIMAL(38, 9))",
-    "emu_try_numeric(x) AS TRY_CAST(x AS DECIMAL(38, 9))",
     "emu_wkt(x) AS "
     r"regexp_replace(ST_AsText(x), '([A-Z]) \(', '\1(', 'g')",
     *SEARCH_MACROS,
@@ -180,10 +178,14 @@ def _cast(node: exp.Cast | exp.TryCast) -> Expression:
     kind, is_plain = node.to.this, not node.args.get("format")
     if kind == exp.DataType.Type.TEXT and is_plain:
         return _call("emu_text", node.this)
-    macro = {exp.DataType.Type.BIGINT: "int", exp.DataType.Type.DECIMAL: "numeric"}.get(kind)
-    if macro is None or not is_plain or node.to.expressions:
-        return node
-    return _call(f"emu_{'try_' * isinstance(node, exp.TryCast)}{macro}", node.this)
+    if kind == exp.DataType.Type.BIGINT and is_plain:
+        return _call("emu_try_int" if isinstance(node, exp.TryCast) else "emu_int", node.this)
+    is_decimal = kind == exp.DataType.Type.DECIMAL and not node.to.expressions
+    if is_decimal and isinstance(node, exp.TryCast):
+        # Of a plain CAST the parameters would be taken away again, and a macro would hide from
+        # bqemulator that a division has decimals.
+        node.set("to", exp.DataType.build("NUMERIC(38, 9)", dialect="bigquery"))
+    return node
 
 
 def _with_extended(node: exp.TimeToStr) -> Expression:

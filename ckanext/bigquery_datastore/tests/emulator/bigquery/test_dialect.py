@@ -84,7 +84,7 @@ VALUES = {
     "CAST(NUMERIC '2.5' AS INT64)": 3,
     "CAST(TRUE AS INT64)": 1,
     "SAFE_CAST('9223372036854775808' AS NUMERIC)": Decimal("9223372036854775808"),
-    "CAST(1.23456789 AS NUMERIC)": Decimal("1.23456789"),
+    "SAFE_CAST('1.23456789' AS NUMERIC)": Decimal("1.23456789"),
     "SAFE_CAST('2020-01-01' AS DATE)": datetime.date(2020, 1, 1),
     "REGEXP_CONTAINS('Foo bar', r'(?i)FOO\\s')": True,
     "CONTAINS_SUBSTR('Foo bar', 'FOO')": True,
