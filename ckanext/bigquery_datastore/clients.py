@@ -10,6 +10,7 @@ a person by :func:`told`.
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -31,6 +32,8 @@ from requests.adapters import HTTPAdapter
 
 from ckanext.bigquery_datastore import config
 from ckanext.bigquery_datastore.errors import NotReachable, OutsideError, PermissionMissing
+
+log = logging.getLogger(__name__)
 
 # As many connections as threads that may talk to Google at once (see dump.storage).
 POOL_SIZE = 32
@@ -148,6 +151,19 @@ def told(doing: str, *answers: type[gexc.GoogleAPICallError]) -> Iterator[None]:
         raise PermissionMissing(f"Google cannot find what {doing} needs: {reason(err)}") from err
     except gexc.GoogleAPICallError as err:
         raise OutsideError(f"Google refused {doing}: {reason(err)}") from err
+
+
+@contextmanager
+def tidied_up(what: str) -> Iterator[None]:
+    """The end of a work that is done: what cannot be taken away is left behind, and is no failure.
+
+    Whoever heard of one would do the work again.
+    """
+    try:
+        with told("tidying up", gexc.NotFound):
+            yield
+    except (OutsideError, gexc.NotFound) as err:
+        log.warning("%s is left behind: %s", what, err)
 
 
 def is_emulated() -> bool:

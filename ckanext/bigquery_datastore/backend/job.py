@@ -66,22 +66,31 @@ def ended(client: bigquery.Client, submit: Submit, deadline: float) -> Any:
     return job if job.state == "DONE" else _cancelled(client, job)
 
 
-def succeeded(client: bigquery.Client, submit: Submit, deadline: float) -> Any:
-    """A job that has done its work: where one ends for a reason that passes, another is submitted.
+def completed(client: bigquery.Client, submit: Submit, deadline: float) -> Any:
+    """The last job, DONE: where one ends for a reason that passes, another is submitted.
 
-    :raises NotReachable: as ``ended``
-    :raises GoogleAPICallError: why it could not be done; after ``deadline`` it was cancelled
+    :raises NotReachable, GoogleAPICallError: as ``ended``
     """
     for attempt in range(1, ATTEMPTS + 1):
         done = ended(client, submit, deadline)
-        if done.error_result is None:
+        reason = (done.error_result or {}).get("reason")
+        is_last = attempt == ATTEMPTS or time.monotonic() >= deadline
+        if reason not in PASSING_REASONS or is_last:
             return done
-        is_passing = done.error_result.get("reason") in PASSING_REASONS
-        if not is_passing or attempt == ATTEMPTS or time.monotonic() >= deadline:
-            raise done.exception()
         log.info("BigQuery asks to try again: %s", done.error_result.get("message"))
         time.sleep(min(2.0**attempt / 4, max(0.0, deadline - time.monotonic())))
     raise AssertionError("unreachable")
+
+
+def succeeded(client: bigquery.Client, submit: Submit, deadline: float) -> Any:
+    """The same, of a job that has done its work.
+
+    :raises GoogleAPICallError: why it could not; nothing of it was done
+    """
+    done = completed(client, submit, deadline)
+    if done.error_result is not None:
+        raise done.exception()
+    return done
 
 
 def _unrepeated(job: Any) -> dict[str, Any]:

@@ -9,10 +9,9 @@ one of the reasons that BigQuery names as passing, never by its words
 from __future__ import annotations
 
 import concurrent.futures
-import logging
 import time
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NoReturn, cast
 
 import requests
 from google.api_core import exceptions as gexc
@@ -23,8 +22,6 @@ from ckanext.bigquery_datastore import clients, config
 from ckanext.bigquery_datastore.backend import job
 from ckanext.bigquery_datastore.backend.parameters import Parameter
 from ckanext.bigquery_datastore.errors import BigQueryDatastoreError
-
-log = logging.getLogger(__name__)
 
 READ_SECONDS = 60.0
 WRITE_SECONDS = 120.0
@@ -136,16 +133,25 @@ def write(
             sql, job_id=job_id, job_config=config, **_NO_JOB_RETRY, **clients.budget()
         )
 
-    with clients.told("a change of data"):
+    with clients.told("a change of data", gexc.BadRequest, gexc.NotFound):
         try:
-            done = job.succeeded(client, submit, deadline)
-        except gexc.GoogleAPICallError as err:
-            if time.monotonic() >= deadline or reasons(err) & {"stopped", "timeout"}:
-                raise TookTooLong("Query took too long") from err
-            if isinstance(err, (gexc.BadRequest, gexc.NotFound)):
-                raise Refused(message(err)) from err
-            raise
+            done = job.completed(client, submit, deadline)
+        except (gexc.BadRequest, gexc.NotFound) as err:
+            raise Refused(message(err)) from err
+    if done.error_result is not None:
+        _raise(done, deadline)
     return int(done.num_dml_affected_rows or 0)
+
+
+def _raise(done: bigquery.QueryJob, deadline: float) -> NoReturn:
+    """Say why a job ended without its change."""
+    err = cast("gexc.GoogleAPICallError", done.exception())
+    if time.monotonic() >= deadline or reasons(err) & {"stopped", "timeout"}:
+        raise TookTooLong("Query took too long") from err
+    if isinstance(err, (gexc.BadRequest, gexc.NotFound)):
+        raise Refused(message(err)) from err
+    with clients.told("a change of data"):
+        raise err
 
 
 def dry_run(

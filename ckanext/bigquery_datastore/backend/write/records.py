@@ -18,7 +18,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from google.api_core import exceptions as gexc
 from google.cloud import bigquery
 
 from ckanext.bigquery_datastore import clients, config
@@ -243,7 +242,8 @@ def brought(client: bigquery.Client, batch: Batch) -> Iterator[Source]:
     try:
         yield Source(batch, quote_name(f"{config.project()}.{config.dataset()}.{name}"))
     finally:
-        with clients.told("tidying up", gexc.NotFound):
+        # It expires by itself (STAGING_HOURS).
+        with clients.tidied_up(name):
             client.delete_table(reference(name), not_found_ok=True, **clients.budget())
 
 

@@ -117,6 +117,19 @@ def test_records_that_need_a_load_job_are_written_once(
     assert [row["n"] for row in rows] == [5]
 
 
+def test_records_that_are_written_stay_so_where_their_table_aside_cannot_be_deleted(
+    monkeypatch: pytest.MonkeyPatch, table: str
+) -> None:
+    monkeypatch.setattr(records, "PARAMETER_BYTES", 10)
+    known = get_table(clients.bigquery_rw(), table.rpartition(".")[2])
+    assert known is not None
+    fault({"method": "DELETE", "path": records.STAGING_PREFIX}, {"status": 403}, 9)
+    with records.brought(clients.bigquery_rw(), records.new_rows(known, [{"a": 1}])) as source:
+        sql = f"INSERT INTO `{table}` (a) SELECT 1 FROM {source.sql}"
+        assert query.write(clients.bigquery_rw(), sql) == 1
+    assert count(table) == 1
+
+
 @pytest.mark.parametrize("answer", ["throttled", "503", "silence", "cut before", "cut after"])
 def test_a_change_that_took_too_long_is_not_there_afterwards(table: str, answer: str) -> None:
     run_for(60)
