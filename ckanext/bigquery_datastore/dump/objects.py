@@ -24,7 +24,10 @@ OBJECT_LIMIT = 5 * 2**40
 
 @dataclass(frozen=True)
 class StoredObject:
-    """One generation of an object. ``size`` in bytes; ``renewed`` as in :meth:`Store.renew`."""
+    """One generation of an object. ``size`` in bytes; ``renewed`` as in :meth:`Store.renew`.
+
+    ``metageneration`` counts the changes of what it says of itself; 0 where nobody told.
+    """
 
     name: str
     size: int
@@ -32,6 +35,7 @@ class StoredObject:
     created: dt.datetime
     crc32c: str = ""
     renewed: dt.datetime | None = None
+    metageneration: int = 0
     metadata: Mapping[str, str] = field(default_factory=dict)
 
     @property

@@ -169,7 +169,7 @@ class Store:
         :raises Gone: it is not there any more
         """
         blob = self._bucket().blob(found.name)
-        blob.custom_time = moment = dt.datetime.now(dt.timezone.utc)
+        blob.custom_time = dt.datetime.now(dt.timezone.utc)
         try:
             with self._told(
                 "renewing a file", gexc.NotFound, gexc.PreconditionFailed, of=found.name
@@ -177,10 +177,13 @@ class Store:
                 blob.patch(if_generation_match=found.generation, **self._budget())
         except gexc.PreconditionFailed as err:
             raise Gone(found.name) from err
-        return replace(found, renewed=moment)
+        return _stored(blob)
 
     def delete(self, objects: Iterable[StoredObject], until: float = math.inf) -> int:
-        """Delete these generations, or what can be until then (``time.monotonic``); how many."""
+        """Delete these generations, or what can be until then (``time.monotonic``); how many.
+
+        One that was renewed since it was looked at is in use, and stays.
+        """
         return sum(side_by_side(lambda found: self._delete_one(found, until), objects))
 
     def _delete_one(self, found: StoredObject, until: float) -> int:
@@ -191,7 +194,10 @@ class Store:
                 "deleting a file", gexc.NotFound, gexc.PreconditionFailed, of=found.name
             ):
                 self._bucket().delete_blob(
-                    found.name, if_generation_match=found.generation, **self._budget()
+                    found.name,
+                    if_generation_match=found.generation,
+                    if_metageneration_match=found.metageneration or None,
+                    **self._budget(),
                 )
         except (Gone, gexc.PreconditionFailed):
             return 0
@@ -277,5 +283,6 @@ def _stored(blob: storage.Blob) -> StoredObject:
         created=blob.time_created or dt.datetime.now(dt.timezone.utc),
         crc32c=blob.crc32c or "",
         renewed=blob.custom_time,
+        metageneration=blob.metageneration or 0,
         metadata=blob.metadata or {},
     )

@@ -250,6 +250,8 @@ def test_a_patch_changes_no_generation(bucket: storage.Bucket, fresh: str) -> No
     assert bucket.blob(fresh, generation=made.generation).download_as_bytes() == b"abc"
     with pytest.raises(PreconditionFailed):
         blob.patch(if_metageneration_match=1)
+    with pytest.raises(PreconditionFailed):
+        bucket.delete_blob(fresh, if_generation_match=made.generation, if_metageneration_match=1)
     copied = bucket.copy_blob(found, bucket, f"{fresh}-2")
     assert (copied.metageneration, copied.metadata) == (1, {"a": "1", "b": "2"})
 
