@@ -3,7 +3,8 @@
 Rows of CSV and NDJSON are numbered on their way up (``_id`` is the place in the file), in objects
 of a few megabytes each: no disk is needed, a broken upload repeats one object, and BigQuery reads
 them side by side (https://cloud.google.com/bigquery/docs/batch-loading-data). A load job puts them
-into a table beside the resource's own. Only then the table's writers are asked to wait, and one
+into a table beside the resource's own, where one query tells what the columns of a CSV are, and
+whether each text fits its column. Only then the table's writers are asked to wait, and one
 statement replaces it, its rows and its columns, with the metadata that it keeps.
 """
 
@@ -11,7 +12,6 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-import logging
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,11 +25,11 @@ from google.cloud import bigquery
 from ckanext.bigquery_datastore import clients
 from ckanext.bigquery_datastore.backend import job, query
 from ckanext.bigquery_datastore.backend.table.lookup import ID, get_table, quote_name, reference
-from ckanext.bigquery_datastore.backend.table.types import TYPES, Type
+from ckanext.bigquery_datastore.backend.table.types import Type
 from ckanext.bigquery_datastore.backend.write import lock, numbers, replace
 from ckanext.bigquery_datastore.dump.objects import Headers, StoredObject
 from ckanext.bigquery_datastore.dump.storage import Store
-from ckanext.bigquery_datastore.errors import BadRequest, OutsideError
+from ckanext.bigquery_datastore.errors import BadRequest
 from ckanext.bigquery_datastore.load import columns, texts
 from ckanext.bigquery_datastore.load.columns import Staged
 from ckanext.bigquery_datastore.load.files import (
@@ -43,8 +43,6 @@ from ckanext.bigquery_datastore.load.files import (
     known_encoding,
     opened,
 )
-
-log = logging.getLogger(__name__)
 
 __all__ = ["FILE_FORMATS", "FileFormat", "format_of", "load", "sweep"]
 
@@ -106,17 +104,9 @@ def load(
             "replaced. The option --type COLUMN=TYPE gives a column another type."
         ) from err
     finally:
-        with _left_for_a_sweep(f"gs://{store.bucket}/{folder}"):
+        # What is left is swept by a later load.
+        with clients.tidied_up(f"gs://{store.bucket}/{folder}"):
             store.delete(store.list(folder))
-
-
-@contextmanager
-def _left_for_a_sweep(what: str) -> Iterator[None]:
-    """What cannot be tidied up does not change what became of the load."""
-    try:
-        yield
-    except OutsideError as err:
-        log.warning("%s is left for a later load or `ckan bigquery sweep`: %s", what, err)
 
 
 def sweep(client: bigquery.Client, store: Store) -> int:
@@ -204,8 +194,8 @@ def _staged(
         _run(client, uri, staging, config)
         fields = _fields(client, staging)
         check_names([field.name for field in fields])
-        columns.known_types([field.name for field in fields], given, None)
-        return columns.converted(fields, given, table)
+        known = columns.known_types([field.name for field in fields], given, None)
+        return columns.converted(fields, known, table)
     known = columns.known_types(met.names, given, table)
     staged = columns.of_texts(met.names) if file_format.by_place else columns.of_objects(met, known)
     config.schema = columns.schema(staged)
@@ -223,18 +213,21 @@ def _typed(
 
     :raises BadRequest: a text is none of the type that its column has
     """
-    questions = [
-        texts.first_bad(column.stored, known[column.name])
+    # Of a text that is to stay one nothing is asked: each column that is read is billed.
+    questions = {
+        column: texts.first_bad(column.stored, known[column.name])
         if column.name in known
-        else texts.recognised(column.stored)
+        else texts.kinds(column.stored)
         for column in staged
-    ]
+        if column.name not in known or not texts.is_as_it_stands(known[column.name])
+    }
     table = quote_name(f"{staging.project}.{staging.dataset_id}.{staging.table_id}")
-    answers: list[Any] = []
-    for statement in texts.statements(questions, table):
+    values: list[Any] = []
+    for statement in texts.statements(list(questions.values()), table):
         (row,) = query.read(client, statement, seconds=JOB_SECONDS)
-        answers += row.values()
-    for column, answer in zip(staged, answers, strict=True):
+        values += row.values()
+    answers = dict(zip(questions, values, strict=True))
+    for column, answer in answers.items():
         if column.name in known and answer is not None:
             (row,) = query.read(
                 client,
@@ -248,8 +241,10 @@ def _typed(
                 "gives a column another type."
             )
     return [
-        dataclasses.replace(column, type=known.get(column.name) or TYPES[answer])
-        for column, answer in zip(staged, answers, strict=True)
+        dataclasses.replace(
+            column, type=known.get(column.name) or texts.recognised(answers[column])
+        )
+        for column in staged
     ]
 
 
@@ -267,7 +262,7 @@ def _table_beside(client: bigquery.Client) -> Iterator[bigquery.TableReference]:
     try:
         yield table
     finally:
-        with _left_for_a_sweep(str(table)), clients.told("tidying up"):
+        with clients.tidied_up(str(table)):
             client.delete_table(table, not_found_ok=True, **clients.budget())
 
 

@@ -86,7 +86,13 @@ def of_objects(met: Met, known: Mapping[str, Type]) -> list[Staged]:
     return found
 
 
-_SCALARS = {"integer": "int8", "number": "float8", "boolean": "bool", "string": "text"}
+_SCALARS = {
+    "integer": "int8",
+    "large": "numeric",
+    "number": "float8",
+    "boolean": "bool",
+    "string": "text",
+}
 
 
 def _type_of_kinds(kinds: Set[str]) -> Type:
@@ -104,6 +110,8 @@ def _scalar(kinds: Set[str]) -> str | None:
     """The type of such values; None where no type but text keeps them all apart."""
     if kinds == {"integer", "number"}:
         return "float8"
+    if kinds == {"integer", "large"}:
+        return "numeric"
     return _SCALARS[next(iter(kinds))] if len(kinds) == 1 else None
 
 

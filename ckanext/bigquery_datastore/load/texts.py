@@ -9,6 +9,7 @@ spelling, so that nothing is lost by it; any other column is a text.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 
 from ckanext.bigquery_datastore.backend.table.model import quote_name
@@ -19,37 +20,69 @@ from ckanext.bigquery_datastore.load.files import ROW
 # stay far below. Each statement is billed for the columns that it reads, none twice.
 COLUMNS_AT_ONCE = 100
 
-_NUMBER = r"-?(?:(?:0|[1-9][0-9]*)(?:\.[0-9]+)?|\.[0-9]+)"
 _DATE = r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
 _TIME = r"[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,6})?"
 _ZONE = r"(?: ?UTC|Z|[+-][0-9]{2}(?::[0-9]{2})?)"
 
 
-def _spelled(pattern: str) -> Callable[[str], str]:
-    return lambda text: f"REGEXP_CONTAINS({text}, r'^{pattern}$')"
+def _spelled(pattern: str, text: str) -> str:
+    return f"REGEXP_CONTAINS({text}, r'^{pattern}$')"
 
 
-def _float_keeps(text: str) -> str:
+def _kept_by_double(text: str) -> str:
     """Fifteen digits survive as a double; more may, where the double's own text is the same."""
     value = f"SAFE_CAST({text} AS FLOAT64)"
     digits = rf"REGEXP_REPLACE(REGEXP_REPLACE({text}, r'[eE].*$', ''), r'^-?[0.]+|[^0-9]', '')"
-    return (
-        f"{_spelled(_NUMBER + '(?:[eE][+-]?[0-9]+)?')(text)} AND NOT IS_INF({value}) "
-        f"AND (LENGTH({digits}) <= 15 OR CAST({value} AS STRING) = {text})"
+    return f"NOT IS_INF({value}) AND (LENGTH({digits}) <= 15 OR CAST({value} AS STRING) = {text})"
+
+
+def _decimal(text: str) -> str:
+    return _spelled(r"-?(?:0|[1-9][0-9]{0,28})\.[0-9]{1,9}", text)
+
+
+def _date(pattern: str, type_name: str) -> Callable[[str], str]:
+    return lambda text: (
+        f"{_spelled(pattern, text)} AND {_converted(text, TYPES[type_name])} IS NOT NULL"
     )
 
 
-#: The types that are recognised, the first that fits all texts: how their values are spelled.
-_RECOGNISED: dict[str, Callable[[str], str]] = {
-    "int8": _spelled("-?(?:0|[1-9][0-9]*)"),
-    "float8": _float_keeps,
-    "numeric": _spelled(r"-?(?:0|[1-9][0-9]{0,28})(?:\.[0-9]{1,9})?"),
-    "bool": lambda text: f"LOWER({text}) IN ('true', 'false')",
-    "date": _spelled(_DATE),
-    "timestamp": _spelled(f"{_DATE}[T ]{_TIME}"),
-    "timestamptz": _spelled(f"{_DATE}[T ]{_TIME}{_ZONE}"),
-    "time": _spelled(_TIME),
-}
+# What a text may be, the first that holds: how it is told, and the types that keep it. The first
+# row tells most texts from all the others at once.
+_KINDS: tuple[tuple[Callable[[str], str], frozenset[str]], ...] = tuple(
+    (told, frozenset(kept_by.split()))
+    for told, kept_by in (
+        (lambda text: f"NOT REGEXP_CONTAINS({text}, r'^(?:[-.0-9]|[tT][rR]|[fF][aA])')", ""),
+        (partial(_spelled, "-?(?:0|[1-9][0-9]{0,14})"), "int8 float8 numeric"),
+        (
+            lambda text: (
+                f"{_spelled('-?[1-9][0-9]{15,18}', text)} "
+                f"AND SAFE_CAST({text} AS INT64) IS NOT NULL"
+            ),
+            "int8 numeric",
+        ),
+        (partial(_spelled, "-?[1-9][0-9]{15,28}"), "numeric"),
+        (
+            # Fifteen digits and a point are kept without a closer look.
+            lambda text: f"{_decimal(text)} AND (LENGTH({text}) <= 16 OR {_kept_by_double(text)})",
+            "float8 numeric",
+        ),
+        (_decimal, "numeric"),
+        (
+            lambda text: (
+                _spelled(r"-?(?:(?:0|[1-9][0-9]*)(?:\.[0-9]+)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?", text)
+                + f" AND {_kept_by_double(text)}"
+            ),
+            "float8",
+        ),
+        (lambda text: f"LOWER({text}) IN ('true', 'false')", "bool"),
+        (_date(_DATE, "date"), "date"),
+        (_date(f"{_DATE}[T ]{_TIME}", "timestamp"), "timestamp"),
+        (_date(f"{_DATE}[T ]{_TIME}{_ZONE}", "timestamptz"), "timestamptz"),
+        (_date(_TIME, "time"), "time"),
+        (lambda text: "TRUE", ""),
+    )
+)
+_RECOGNISED = ("int8", "float8", "numeric", "bool", "date", "timestamp", "timestamptz", "time")
 
 # The spellings of https://cloud.google.com/bigquery/docs/loading-data-cloud-storage-csv#data_types.
 _BOOLEANS = {
@@ -77,12 +110,21 @@ _CONVERSIONS: dict[str, Callable[[str], str]] = {
 }
 
 
+def is_as_it_stands(type_: Type) -> bool:
+    """Whether every text is a value of the type."""
+    return type_.bq == "STRING" and not type_.holds_json
+
+
 def value(column: str, type_: Type) -> str:
     """SQL for the value of a text: NULL where there is none, or where it is none of the type."""
-    sql = quote_name(column)
-    if type_.bq == "STRING" and not type_.holds_json:
-        return sql
-    text = f"NULLIF(TRIM({sql}), '')"
+    return quote_name(column) if is_as_it_stands(type_) else _converted(_text(column), type_)
+
+
+def _text(column: str) -> str:
+    return f"NULLIF(TRIM({quote_name(column)}), '')"
+
+
+def _converted(text: str, type_: Type) -> str:
     if type_.holds_json:
         parsed = _CONVERSIONS["JSON"](text)
         # Of NULL, TO_JSON_STRING makes the text null.
@@ -92,15 +134,20 @@ def value(column: str, type_: Type) -> str:
     return convert(text)
 
 
-def recognised(column: str) -> str:
-    """SQL for the name of the type that fits every text of a column, over all of its rows."""
-    text = f"NULLIF(TRIM({quote_name(column)}), '')"
+def kinds(column: str) -> str:
+    """SQL for what the texts of a column are, over all of its rows; see ``recognised``."""
+    text = _text(column)
     cases = " ".join(
-        f"WHEN LOGICAL_AND({text} IS NULL OR "
-        f"{spelled(text)} AND {value(column, TYPES[name])} IS NOT NULL) THEN '{name}'"
-        for name, spelled in _RECOGNISED.items()
+        f"WHEN {told(text)} THEN {1 << place}" for place, (told, _) in enumerate(_KINDS)
     )
-    return f"CASE WHEN COUNT({text}) = 0 THEN 'text' {cases} ELSE 'text' END"
+    return f"BIT_OR(CASE WHEN {text} IS NULL THEN 0 {cases} END)"
+
+
+def recognised(kinds: int | None) -> Type:
+    """The type that keeps every text of a column; a column without one is a text."""
+    met = [kept_by for place, (_, kept_by) in enumerate(_KINDS) if (kinds or 0) >> place & 1]
+    fitting = (name for name in _RECOGNISED if met and all(name in kept_by for kept_by in met))
+    return TYPES[next(fitting, "text")]
 
 
 def first_bad(column: str, type_: Type) -> str:

@@ -1,10 +1,12 @@
 """Rows get their number on the way to BigQuery, and nothing else about them changes."""
 
 import io
+import itertools
 
 import pytest
 
 from ckanext.bigquery_datastore.errors import BadRequest
+from ckanext.bigquery_datastore.load import files
 from ckanext.bigquery_datastore.load.files import (
     Met,
     check_names,
@@ -61,6 +63,13 @@ def test_a_quote_that_is_never_closed_is_named():
         csv(b'a\n"x\n')
 
 
+def test_a_quote_that_is_open_for_too_long_is_refused_before_all_is_read(monkeypatch):
+    monkeypatch.setattr(files, "RECORD_BYTES", 100)
+    endless = itertools.chain([b"a\n", b'"x\n'], itertools.repeat(b"y\n"))
+    with pytest.raises(BadRequest, match="Record 1 of the file has more than 100 bytes"):
+        list(numbered_csv(endless, Met()))  # type: ignore[arg-type]
+
+
 def test_the_line_that_is_in_another_encoding_is_named():
     with pytest.raises(BadRequest, match=r"Line 1 of the file is not in UTF-8.*--encoding"):
         csv("größe\n1\n".encode("latin-1"))
@@ -99,7 +108,7 @@ def test_the_kinds_of_json_values_are_met():
         "b": {"integer", "number"},
         "c": {"[object]"},
         "d": {"[]", "[object]"},
-        "e": {"number"},
+        "e": {"large"},
         "f": {"boolean"},
         "g": {"object"},
     }

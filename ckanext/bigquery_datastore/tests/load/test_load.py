@@ -299,7 +299,8 @@ def test_a_text_far_down_in_a_file_makes_its_column_a_text(cli, resource_id, tmp
 
 def test_strings_of_json_stay_strings(cli, resource_id, tmp_path):
     lines = (
-        '{"code": "01067", "n": 1, "mixed": 1, "on": "2024-01-01", "is": true, "f": 1, "l": [1]}\n'
+        '{"code": "01067", "n": 1, "mixed": 1, "on": "2024-01-01", "is": true, "f": 1, "l": [1], '
+        '"big": 12345678901234567890}\n'
         '{"code": "123", "n": 2, "mixed": "x", "on": "2024-01-02", "is": false, "f": 1.5}\n'
     )
     rows = loaded(cli, resource_id, tmp_path, lines, name="rows.ndjson")
@@ -307,10 +308,12 @@ def test_strings_of_json_stay_strings(cli, resource_id, tmp_path):
         {
             **{"code": "01067", "n": 1, "mixed": "1", "on": "2024-01-01", "is": True, "f": 1.0},
             "l": [1],
+            "big": 12345678901234567890,
         },
         {
             **{"code": "123", "n": 2, "mixed": "x", "on": "2024-01-02", "is": False, "f": 1.5},
             "l": None,
+            "big": None,
         },
     ]
     found = types(resource_id)
