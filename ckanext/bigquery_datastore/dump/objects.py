@@ -26,7 +26,7 @@ OBJECT_LIMIT = 5 * 2**40
 class StoredObject:
     """One generation of an object. ``size`` in bytes; ``renewed`` as in :meth:`Store.renew`.
 
-    ``metageneration`` counts the changes of what it says of itself; 0 where nobody told.
+    ``metageneration`` counts the changes of what it says of itself.
     """
 
     name: str

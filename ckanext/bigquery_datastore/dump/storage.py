@@ -179,14 +179,16 @@ class Store:
             raise Gone(found.name) from err
         return _stored(blob)
 
-    def delete(self, objects: Iterable[StoredObject], until: float = math.inf) -> int:
+    def delete(
+        self, objects: Iterable[StoredObject], until: float = math.inf, *, if_unused: bool = False
+    ) -> int:
         """Delete these generations, or what can be until then (``time.monotonic``); how many.
 
-        One that was renewed since it was looked at is in use, and stays.
+        :param if_unused: one that was renewed since it was looked at stays
         """
-        return sum(side_by_side(lambda found: self._delete_one(found, until), objects))
+        return sum(side_by_side(lambda found: self._delete_one(found, until, if_unused), objects))
 
-    def _delete_one(self, found: StoredObject, until: float) -> int:
+    def _delete_one(self, found: StoredObject, until: float, if_unused: bool) -> int:
         if time.monotonic() > until:
             return 0
         try:
@@ -196,7 +198,7 @@ class Store:
                 self._bucket().delete_blob(
                     found.name,
                     if_generation_match=found.generation,
-                    if_metageneration_match=found.metageneration or None,
+                    if_metageneration_match=found.metageneration if if_unused else None,
                     **self._budget(),
                 )
         except (Gone, gexc.PreconditionFailed):

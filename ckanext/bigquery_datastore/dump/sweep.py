@@ -52,7 +52,8 @@ def sweep(store: Store, prefix: str, url_lifetime: dt.timedelta, until: float = 
     :param until: of ``time.monotonic``; what is not deleted by then stays for the next sweep
     """
     now = dt.datetime.now(dt.timezone.utc)
-    return store.delete(superfluous(store.list(prefix), now, url_lifetime), until)
+    old = superfluous(store.list(prefix), now, url_lifetime)
+    return store.delete(old, until, if_unused=True)
 
 
 def is_to_be_renewed(file: StoredObject, url_lifetime: dt.timedelta) -> bool:
