@@ -26,7 +26,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from .bigquery.api import BigQuery, read_json
+from .bigquery.api import BigQuery
+from .bigquery.bodies import read_json
 from .bigquery.job import Job
 from .bigquery.jobs import Defaults, counts, seconds_of
 from .errors import ApiError

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import duckdb
 import sqlglot
-from bqemulator.api.dependencies import AppContext
 from bqemulator.api.routes.jobs import _apply_default_dataset, _destructive_dry_run_schema
 from bqemulator.catalog.models import TableFieldSchema
 from bqemulator.domain.errors import DomainError
@@ -33,29 +32,24 @@ from sqlglot.errors import SqlglotError
 from ..errors import ApiError
 from .ddl import Definition, definition_of, dropped_columns
 from .dialect import column_names
-from .engine import Engine, TableName, quote_name
+from .disorder import is_ordered, shuffled
+from .engine import TableName, quote_name
 from .exports import Exporter, parse_export
 from .job import Job
+from .limits import check_query
 from .load_reading import types_of
+from .references import Cost, cost_of, read_by, views_of
 from .shards import Source
-from .sizes import billed
 from .tables import enter, touched
 
 if TYPE_CHECKING:
     from .googlesql.judge import Judge
+    from .runtime import Runtime
 
 _CALLER = CallerIdentity(principal="user:anonymous@bqemulator.local", is_authenticated=False)
 # https://cloud.google.com/bigquery/docs/reference/rest/v2/Job#JobStatistics2
 _MOST_REFERENCES = 50
 _READS = ("SELECT", "EXPORT_DATA")
-
-
-@dataclass(frozen=True)
-class Cost:
-    """Bytes of a query: read, and to be paid."""
-
-    processed: int
-    billed: int
 
 
 def statement_type(sql: str) -> str:
@@ -75,11 +69,10 @@ def statement_type(sql: str) -> str:
 class Queries:
     """Runs query jobs on one engine."""
 
-    def __init__(
-        self, context: AppContext, engine: Engine, exporter: Exporter, judge: Judge | None = None
-    ) -> None:
-        self._context = context
-        self._engine = engine
+    def __init__(self, runtime: Runtime, exporter: Exporter, judge: Judge | None = None) -> None:
+        self._context = runtime.context
+        self._catalog = runtime.catalog
+        self._engine = runtime.engine
         self._judge = judge
         self.judges = True  # whether GoogleSQL is asked, where it is there: a switch
         self._exporter = exporter
@@ -90,6 +83,8 @@ class Queries:
         sql = str(job.settings.get("query", ""))
         if not sql.strip():
             raise ApiError("required", "Required parameter is missing: query")
+        views = views_of(self._catalog, job.project, sql)
+        check_query(sql, job.settings.get("queryParameters") or (), views)
         qualified: str = _apply_default_dataset(sql, job.settings, request_project_id=job.project)
         return qualified
 
@@ -97,7 +92,7 @@ class Queries:
         """Run the job's statement. A read sees the data as it was when the job started."""
         sql = self.sql_of(job)
         self._check(job, sql)
-        cost = self.cost(job.project, sql)
+        cost = cost_of(self._catalog, job.project, sql)
         self._note(job, cost)
         self._limit(job, cost)
         if job.statement_type == "EXPORT_DATA":
@@ -156,7 +151,7 @@ class Queries:
         """Fill in bytes and schema without running anything."""
         sql = self.sql_of(job)
         self._check(job, sql)
-        cost = self.cost(job.project, sql)
+        cost = cost_of(self._catalog, job.project, sql)
         self._note(job, cost)
         job.settings.setdefault("dryRun", True)
         query = job.statistics["query"]
@@ -196,6 +191,8 @@ class Queries:
             job.schema = [
                 {**column, "name": name} for column, name in zip(job.schema, names, strict=True)
             ]
+            if not is_ordered(sql):
+                job.rows = shuffled(job.rows, job.id)
         for key, value in (meta.statistics.get("query") or {}).items():
             if key not in ("totalBytesProcessed",):
                 job.statistics["query"][key] = value
@@ -255,7 +252,8 @@ class Queries:
             enter(self._context, target)
         meta = catalog.get_table(target.project, target.dataset, target.table)
         assert meta is not None
-        catalog.update_table(touched(meta, **definition.changes))
+        expires = self._catalog.inherited(target)
+        catalog.update_table(touched(meta, **definition.changes, expiration_time=expires))
 
     def _export(self, job: Job, sql: str) -> None:
         export = parse_export(sql)
@@ -272,7 +270,11 @@ class Queries:
         sql, parameters = self._translated(job, select)
         try:
             source = Source.of(self._engine.connection, sql, parameters)
-            return replace(source, names=column_names(select, source.names))
+            return replace(
+                source,
+                names=column_names(select, source.names),
+                seed=None if is_ordered(select) else job.id,
+            )
         except duckdb.InterruptException:
             raise
         except duckdb.Error as error:
@@ -293,17 +295,6 @@ class Queries:
         sql, values = bind_parameters(qualified, job.settings.get("queryParameters"))
         return sql, values
 
-    def cost(self, project: str, sql: str) -> Cost:
-        """Bytes of the tables that the statement names."""
-        sizes = []
-        for name in tables_of(project, sql):
-            meta = self._context.catalog.get_table(name.project, name.dataset, name.table)
-            if meta is not None and meta.table_type != "VIEW":
-                sizes.append(meta.num_bytes)
-            elif meta is not None and meta.view_query:
-                sizes.append(self.cost(project, meta.view_query).processed)
-        return Cost(sum(sizes), billed([size for size in sizes if size]))
-
     def _note(self, job: Job, cost: Cost) -> None:
         processed = str(cost.processed)
         job.statistics["totalBytesProcessed"] = processed
@@ -316,19 +307,9 @@ class Queries:
             "billingTier": 1,
             "referencedTables": [
                 {"projectId": name.project, "datasetId": name.dataset, "tableId": name.table}
-                for name in self._referenced(job.project, self.sql_of(job))
+                for name in read_by(self._catalog, job.project, self.sql_of(job))
             ][:_MOST_REFERENCES],
         }
-
-    def _referenced(self, project: str, sql: str) -> list[TableName]:
-        """The tables that a statement reads, those that its views stand for included."""
-        found: dict[TableName, None] = {}
-        for name in tables_of(project, sql):
-            found[name] = None
-            meta = self._context.catalog.get_table(name.project, name.dataset, name.table)
-            if meta is not None and meta.view_query:
-                found |= dict.fromkeys(self._referenced(project, meta.view_query))
-        return list(found)
 
     def _limit(self, job: Job, cost: Cost) -> None:
         limit = job.settings.get("maximumBytesBilled")
@@ -338,20 +319,6 @@ class Queries:
                 f"Query exceeded limit for bytes billed: {int(limit)}. "
                 f"{cost.billed} or higher required.",
             )
-
-
-def tables_of(project: str, sql: str) -> list[TableName]:
-    """The tables that a statement names with their dataset, each once."""
-    try:
-        trees = sqlglot.parse(sql, read="bigquery")
-    except SqlglotError:
-        return []
-    found: dict[TableName, None] = {}
-    for tree in trees:
-        for table in tree.find_all(exp.Table) if tree is not None else ():
-            if table.db and table.name:
-                found[TableName(table.catalog or project, table.db, table.name)] = None
-    return list(found)
 
 
 def _in_bigquery_words(error: duckdb.Error, sql: str) -> ApiError:
