@@ -25,6 +25,9 @@ from ckanext.bigquery_datastore.errors import Invalid
 
 _COMPARISONS = {"eq": "=", "gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
 _UNORDERED = ("STRUCT", "ARRAY", "GEOGRAPHY", "RANGE", "JSON")
+# Values of a list that are a parameter each. A statement has 10,000 parameters at most
+# (https://cloud.google.com/bigquery/quotas#query_jobs), and filters have 100 conditions.
+_MOST_SINGLE = 50
 _TEXT_CAST = ("INT64", "FLOAT64", "NUMERIC", "BIGNUMERIC", "BOOL", "DATE", "TIME", "DATETIME")
 
 
@@ -168,7 +171,9 @@ class _Builder:
             found = [value for value in compare.value if value is not None]
             if not found:
                 return "FALSE"
-            return self.one_of(column, found)
+            if len(found) > _MOST_SINGLE:
+                return self.one_of(column, found)
+            return f"{self.subject(column)} IN ({', '.join(self.value(column, v) for v in found)})"
         if compare.op not in _COMPARISONS:
             raise Invalid({"filters": [f"Unknown filter operation: {compare.op}"]})
         if compare.value is None:
@@ -178,10 +183,7 @@ class _Builder:
         )
 
     def one_of(self, column: Column, found: Sequence[Any]) -> str:
-        """Whether a column has one of some values: each kind of them is one parameter, a list.
-
-        A statement has 10,000 parameters at most: https://cloud.google.com/bigquery/quotas.
-        """
+        """Whether a column has one of many values: each kind of them is one parameter, a list."""
         lists: dict[tuple[str, str], dict[str, None]] = {}
         for value in found:
             sql = self.value(column, value)
