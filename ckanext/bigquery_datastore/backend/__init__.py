@@ -19,7 +19,7 @@ from ckanext.bigquery_datastore.backend.info import field_schema, meta
 from ckanext.bigquery_datastore.backend.search import answer, run
 from ckanext.bigquery_datastore.backend.sql import check
 from ckanext.bigquery_datastore.backend.sql import results as sql_results
-from ckanext.bigquery_datastore.backend.table import definition
+from ckanext.bigquery_datastore.backend.table import definition, lookup
 from ckanext.bigquery_datastore.backend.table.lookup import ID, Table
 from ckanext.bigquery_datastore.backend.write import lock
 from ckanext.bigquery_datastore.errors import BadRequest, Invalid, OutsideError, TooLarge
@@ -192,7 +192,7 @@ class BigQueryBackend(DatastoreBackend):
 
     def get_all_ids(self) -> list[str]:
         with told_to_ckan():
-            listed = definition.listed(clients.bigquery_ro())
+            listed = lookup.listed(clients.bigquery_ro())
         return [item.id for item in listed if item.alias_of is None]
 
     def calculate_record_count(self, resource_id: str) -> None:

@@ -10,6 +10,7 @@ from bqemulator.domain.errors import DomainError
 STATUS = {
     "accessDenied": 403,
     "backendError": 503,
+    "badRequest": 400,
     "billingNotEnabled": 403,
     "bytesBilledLimitExceeded": 400,
     "duplicate": 409,

@@ -18,7 +18,7 @@ from ckanext.bigquery_datastore.backend.search.run import (
     with_id,
 )
 from ckanext.bigquery_datastore.backend.search.select import Select
-from ckanext.bigquery_datastore.backend.table import definition
+from ckanext.bigquery_datastore.backend.table import lookup
 
 
 def answer(
@@ -49,7 +49,7 @@ def answer(
 
 def table_metadata(data_dict: dict[str, Any]) -> dict[str, Any]:
     """The list of tables and aliases that core offers as a table."""
-    listed = definition.listed(clients.bigquery_ro())
+    listed = lookup.listed(clients.bigquery_ro())
     start = int(data_dict.get("offset") or 0)
     page = listed[start : start + int(data_dict.get("limit") or 100)]
     names = ("_id", "name", "oid", "alias_of")

@@ -25,6 +25,9 @@ from ckanext.bigquery_datastore.errors import Invalid
 
 _COMPARISONS = {"eq": "=", "gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
 _UNORDERED = ("STRUCT", "ARRAY", "GEOGRAPHY", "RANGE", "JSON")
+# Values of a list that are a parameter each. A statement has 10,000 parameters at most
+# (https://cloud.google.com/bigquery/quotas#query_jobs), and filters have 100 conditions.
+_MOST_SINGLE = 50
 _TEXT_CAST = ("INT64", "FLOAT64", "NUMERIC", "BIGNUMERIC", "BOOL", "DATE", "TIME", "DATETIME")
 
 
@@ -168,6 +171,8 @@ class _Builder:
             found = [value for value in compare.value if value is not None]
             if not found:
                 return "FALSE"
+            if len(found) > _MOST_SINGLE:
+                return self.one_of(column, found)
             return f"{self.subject(column)} IN ({', '.join(self.value(column, v) for v in found)})"
         if compare.op not in _COMPARISONS:
             raise Invalid({"filters": [f"Unknown filter operation: {compare.op}"]})
@@ -176,6 +181,21 @@ class _Builder:
         return (
             f"{self.subject(column)} {_COMPARISONS[compare.op]} {self.value(column, compare.value)}"
         )
+
+    def one_of(self, column: Column, found: Sequence[Any]) -> str:
+        """Whether a column has one of many values: each kind of them is one parameter, a list."""
+        lists: dict[tuple[str, str], dict[str, None]] = {}
+        for value in found:
+            sql = self.value(column, value)
+            given = self.parameters.pop()
+            way = sql.replace(f"@{given.name}", "v"), given.type
+            lists.setdefault(way, {})[str(given.value)] = None
+        subject, terms = self.subject(column), []
+        for (sql, bq_type), texts in lists.items():
+            listed = f"UNNEST({self.placeholder(bq_type, tuple(texts))})"
+            source = listed if sql == "v" else f"(SELECT {sql} FROM {listed} AS v)"
+            terms.append(f"{subject} IN {source}")
+        return f"({' OR '.join(terms)})" if len(terms) > 1 else terms[0]
 
     def subject(self, column: Column) -> str:
         sql = f"{T}.{column.sql}"
@@ -211,7 +231,7 @@ class _Builder:
             return self.placeholder("INT64", str(value))
         return self.placeholder("FLOAT64", _float_of(value))
 
-    def placeholder(self, bq_type: str, text: str) -> str:
+    def placeholder(self, bq_type: str, text: str | tuple[str, ...]) -> str:
         name = f"p{len(self.parameters)}"
         self.parameters.append(Parameter(name, bq_type, text))
         return f"@{name}"

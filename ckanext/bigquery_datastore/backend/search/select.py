@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from ckanext.bigquery_datastore.backend.parameters import Parameter
 from ckanext.bigquery_datastore.backend.table.model import (
@@ -71,14 +72,15 @@ class Select:
         names = [c.name if c.stored in self.ranks else c.stored or c.name for c in self.columns]
         return tuple(stored_names(names))
 
-    def sql(self, render: Render = as_is) -> str:
+    def sql(self, render: Render = as_is, shared: Mapping[str, str] = MappingProxyType({})) -> str:
         """The statement. ``render`` gives the SQL of a column's output from that of its value;
-        rows are sorted by the value."""
-        if self.distinct:
-            # After SELECT DISTINCT, GoogleSQL sorts by what was selected, not by the table.
-            source = f"FROM ({self._distinct()}) AS {T}"
-            return f"SELECT {self._list(render)} {source}{self._order()}{self._page()}"
-        return f"SELECT {self._list(render)} {self._from()}{self._order()}{self._page()}"
+        rows are sorted by the value. ``shared`` is computed once a row, for ``render`` to use:
+        SQL by the name that it gets as a column of ``t``."""
+        # After SELECT DISTINCT, GoogleSQL sorts by what was selected, not by the table.
+        source = f"FROM ({self._distinct()}) AS {T}" if self.distinct else self._from()
+        if shared:
+            source = f"FROM (SELECT {T}.*, {named(shared)} {source}) AS {T}"
+        return f"SELECT {self._list(render)} {source}{self._order()}{self._page()}"
 
     def count_sql(self) -> str:
         """How many rows there are without limit and offset: one row, one column ``total``."""
@@ -100,8 +102,7 @@ class Select:
         source = self.table.sql_name
         for computed in (self.texts, self.ranks):
             if computed:
-                more = ", ".join(f"{sql} AS {quote_name(name)}" for name, sql in computed.items())
-                source = f"(SELECT {T}.*, {more} FROM {source} AS {T})"
+                source = f"(SELECT {T}.*, {named(computed)} FROM {source} AS {T})"
         where = f" WHERE {' AND '.join(f'({sql})' for sql in self.where)}" if self.where else ""
         return f"FROM {source} AS {T}{where}"
 
@@ -118,3 +119,8 @@ class Select:
         # GoogleSQL has no OFFSET without LIMIT.
         limit = 2**63 - 1 if self.limit is None else self.limit
         return f" LIMIT {limit}" + (f" OFFSET {self.offset}" if self.offset else "")
+
+
+def named(computed: Mapping[str, str]) -> str:
+    """Computed columns, as a list of SELECT has them."""
+    return ", ".join(f"{sql} AS {quote_name(name)}" for name, sql in computed.items())

@@ -6,12 +6,14 @@ becomes the inner one, what it is sorted by is carried out of it, and the outer 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from sqlglot import exp
 
 from ckanext.bigquery_datastore.backend.parameters import Parameter
-from ckanext.bigquery_datastore.backend.search.select import Render, T, as_is
+from ckanext.bigquery_datastore.backend.search.select import Render, T, as_is, named
 from ckanext.bigquery_datastore.backend.sql.check import Checked
 from ckanext.bigquery_datastore.backend.table.model import Column, quote_name
 
@@ -29,14 +31,17 @@ class SqlSelect:
     def aliases(self) -> tuple[str, ...]:
         return tuple(column.stored or column.name for column in self.columns)
 
-    def sql(self, render: Render = as_is) -> str:
-        """The statement. ``render`` gives the SQL of a column's output from that of its value."""
+    def sql(self, render: Render = as_is, shared: Mapping[str, str] = MappingProxyType({})) -> str:
+        """The statement. ``render`` and ``shared`` are as in ``search.Select.sql``."""
         outputs = ", ".join(
             f"{render(column, f'{T}.{quote_name(alias)}')} AS {quote_name(alias)}"
             for column, alias in zip(self.columns, self.aliases, strict=True)
         )
         order = f" ORDER BY {', '.join(self.order_by)}" if self.order_by else ""
-        return f"SELECT {outputs} FROM ({self.inner}) AS {T}{order}"
+        source = f"FROM ({self.inner}) AS {T}"
+        if shared:
+            source = f"FROM (SELECT {T}.*, {named(shared)} {source}) AS {T}"
+        return f"SELECT {outputs} {source}{order}"
 
 
 def select_of(checked: Checked, columns: tuple[Column, ...]) -> SqlSelect:

@@ -6,7 +6,7 @@ its precondition: a change that someone else made in between is never overwritte
 
 from __future__ import annotations
 
-import datetime
+import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -37,6 +37,8 @@ from ckanext.bigquery_datastore.backend.table.model import (
     with_columns,
 )
 from ckanext.bigquery_datastore.errors import Invalid
+
+log = logging.getLogger(__name__)
 
 _CLUSTERED = ("STRING", "INT64", "NUMERIC", "BOOL", "DATE", "DATETIME", "TIMESTAMP")
 
@@ -165,13 +167,38 @@ def create(client: bigquery.Client, table: Table) -> Table:
     api.clustering_fields = clustering(table) or None
     with clients.told(f"making the table {table.id}", gexc.Conflict):
         try:
-            return from_api(client.create_table(api, **clients.budget()))
+            made = client.create_table(api, **clients.budget())
         except gexc.Conflict:
             found = get_table(client, table.id)
             # The first request arrived, its answer did not; or it is an alias' name.
             if found is None or found.alias_of:
                 raise Invalid({"resource_id": [f'"{table.id}" already exists']}) from None
             return found
+    return from_api(kept(client, made))
+
+
+def kept(client: bigquery.Client, made: bigquery.Table) -> bigquery.Table:
+    """What we made, as it is; it does not expire, whatever the dataset's default is.
+
+    A request that makes a table cannot say so: no time, and a NULL among OPTIONS, are both taken
+    for the default (https://cloud.google.com/bigquery/docs/managing-tables#table-expiration).
+    """
+    if made.expires is None:
+        return made
+    until, made.expires = made.expires, None
+    try:
+        return client.update_table(made, ["expires"], **clients.budget())
+    except clients.FAILURES as err:
+        # A project without billing may not: https://cloud.google.com/bigquery/docs/sandbox#limits.
+        log.error(
+            "BigQuery deletes %s at %s, with its rows: the dataset has a default table expiration, "
+            "and this table cannot be excepted from it (%s). Take the default from the dataset.",
+            made.table_id,
+            until,
+            clients.reason(err) if isinstance(err, gexc.GoogleAPICallError) else err,
+        )
+        made.expires = until
+        return made
 
 
 def change(client: bigquery.Client, before: Table, after: Table) -> Table:
@@ -287,7 +314,7 @@ def _set_view(client: bigquery.Client, table: Table, alias: str) -> None:
     view.labels = {ALIAS_LABEL: re.sub(r"[^a-z0-9_-]", "_", table.id.lower())[:63]}
     with clients.told(f"making the alias {alias}", gexc.Conflict, gexc.BadRequest):
         try:
-            client.create_table(view, **clients.budget())
+            kept(client, client.create_table(view, **clients.budget()))
         except gexc.Conflict:
             found = get_table(client, alias)
             if found is None or found.alias_of != table.id:
@@ -303,34 +330,3 @@ def _drop_view(client: bigquery.Client, resource_id: str, alias: str) -> None:
     if found is not None and found.alias_of == resource_id:
         with clients.told(f"dropping the alias {alias}"):
             client.delete_table(reference(alias), not_found_ok=True, **clients.budget())
-
-
-# --- the dataset -------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Listed:
-    """A table or an alias of the dataset, as a listing shows it."""
-
-    id: str
-    alias_of: str | None
-    created: datetime.datetime | None
-
-
-def listed(client: bigquery.Client) -> list[Listed]:
-    """Every resource and alias of the dataset; tables whose names start with ``_`` are ours."""
-    dataset = bigquery.DatasetReference(config.project(), config.dataset())
-    with clients.told("listing the tables"):
-        items = list(client.list_tables(dataset, **clients.budget(30)))
-    ids = {item.table_id for item in items}
-    found = []
-    for item in items:
-        if item.table_id.startswith("_"):
-            continue
-        alias_of = (item.labels or {}).get(ALIAS_LABEL)
-        if item.table_type == "VIEW" and alias_of not in ids:
-            # A label cannot hold every name; the view's description does.
-            view = get_table(client, item.table_id)
-            alias_of = view.alias_of if view else None
-        found.append(Listed(item.table_id, alias_of, item.created))
-    return found

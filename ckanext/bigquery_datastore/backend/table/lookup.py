@@ -1,10 +1,12 @@
-"""The tables of the site's dataset, read by ``tables.get``: one free request, no query."""
+"""The tables of the site's dataset, read by ``tables.get`` and ``tables.list``: free, no query."""
 
 from __future__ import annotations
 
+import datetime
 import logging
 import unicodedata
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from google.api_core import exceptions as gexc
@@ -144,3 +146,31 @@ def get_table(client: bigquery.Client, id: str, timeout: float | None = None) ->
         log.error("Asked for the table %s, Google told of %s: it is not used.", asked, api)
         return None
     return from_api(api)
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A table or an alias of the dataset, as a listing shows it."""
+
+    id: str
+    alias_of: str | None
+    created: datetime.datetime | None
+
+
+def listed(client: bigquery.Client) -> list[Listed]:
+    """Every resource and alias of the dataset; tables whose names start with ``_`` are ours."""
+    dataset = bigquery.DatasetReference(config.project(), config.dataset())
+    with clients.told("listing the tables"):
+        items = list(client.list_tables(dataset, **clients.budget(30)))
+    ids = {item.table_id for item in items}
+    found = []
+    for item in items:
+        if item.table_id.startswith("_"):
+            continue
+        alias_of = (item.labels or {}).get(ALIAS_LABEL)
+        if item.table_type == "VIEW" and alias_of not in ids:
+            # A label cannot hold every name; the view's description does.
+            view = get_table(client, item.table_id)
+            alias_of = view.alias_of if view else None
+        found.append(Listed(item.table_id, alias_of, item.created))
+    return found

@@ -109,6 +109,8 @@ def replace_table(
                 client.update_table(api, ["clustering_fields"], **clients.budget())
     sql, parameters = statement(after, clustering, definition.description_of(after), labels)
     query.write(client, f"{sql} AS {rows}", parameters, seconds=seconds)
+    with clients.tidied_up(f"The expiration of {after.id}"):
+        definition.kept(client, client.get_table(reference(after.id), **clients.budget()))
     definition.set_aliases(client, after, after.aliases)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -17,16 +16,19 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from ..errors import STATUS, ApiError
-from ..faults import Faults
+from ..faults import Application, Faults, Receive, Scope, Send
 from ..identities import of_request
 from ..storage.client import StorageClient
 from .billing import Meter
+from .bodies import read_json
 from .costing import Costing
 from .exports import Exporter
 from .job import Job
 from .jobs import JOB_ID, Jobs, new_id
+from .limits import REQUEST_BYTES
 from .loads import Loader
-from .queries import Queries, statement_type, tables_of
+from .queries import Queries, statement_type
+from .references import tables_of
 from .runtime import Runtime
 from .tables_api import Tables
 from .uploads import Uploads
@@ -55,7 +57,7 @@ class BigQuery:
         exporter = Exporter(runtime.context, runtime.engine, storage)
         self.meter = Meter(runtime.context)
         self.costing = Costing(runtime.context, self.meter, judge)
-        self.queries = Queries(runtime.context, runtime.engine, exporter, self.costing)
+        self.queries = Queries(runtime, exporter, self.costing)
         self._loader = Loader(runtime.context, runtime.engine, storage)
         self.tables = Tables(runtime, read_json, self.meter)
         self._uploads = Uploads(runtime.data / "uploads")
@@ -122,7 +124,8 @@ class BigQuery:
         self.jobs.start(job, self._work[job.kind])
 
     async def _insert(self, request: Request) -> Response:
-        job = self._new_job(request.path_params["project"], await read_json(request))
+        body = await read_json(request, REQUEST_BYTES)
+        job = self._new_job(request.path_params["project"], body)
         return JSONResponse(await self._started(job, request))
 
     async def _started(self, job: Job, request: Request) -> dict[str, Any]:
@@ -183,7 +186,7 @@ class BigQuery:
     # -- queries ---------------------------------------------------------------------------
 
     async def _query(self, request: Request) -> Response:
-        project, body = request.path_params["project"], await read_json(request)
+        project, body = request.path_params["project"], await read_json(request, REQUEST_BYTES)
         in_query = (
             "query queryParameters parameterMode defaultDataset useLegacySql useQueryCache "
             "maximumBytesBilled createSession connectionProperties destinationEncryption"
@@ -303,34 +306,6 @@ def _mirror(finished: Future[None]) -> Future[None]:
     return mirror
 
 
-async def read_json(request: Request) -> dict[str, Any]:
-    """The body of a request, a JSON object, gzipped or not. Raises ApiError ``parseError``."""
-    import gzip
-
-    raw = await request.body()
-    if request.headers.get("content-encoding") == "gzip":
-        raw = gzip.decompress(raw)
-    try:
-        body = json.loads(raw or b"{}")
-    except ValueError as error:
-        raise ApiError("parseError", "Parse Error") from error
-    if not isinstance(body, dict) or (_HALF.search(raw) and not _is_text(body)):
-        raise ApiError("parseError", "Parse Error")
-    return body
-
-
-# An escape that may be half a pair of surrogates alone, which no text of UTF-8 can hold.
-_HALF = re.compile(rb"\\u[dD][89a-fA-F]")
-
-
-def _is_text(body: object) -> bool:
-    try:
-        json.dumps(body, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 def _worded(body: bytes) -> bytes:
     """bqemulator's "Not found: table:p.d.t" as BigQuery's "Not found: Table p:d.t"."""
 
@@ -346,6 +321,13 @@ def _refusal(_: Request, error: Exception) -> Response:
     return JSONResponse(error.body(), status_code=error.status)
 
 
-def application(bigquery: BigQuery, more: list[Route]) -> Starlette:
+def application(bigquery: BigQuery, more: list[Route]) -> Application:
     """The ASGI application: ``more`` routes first, then BigQuery's."""
-    return Starlette(routes=[*more, *bigquery.routes()], exception_handlers={ApiError: _refusal})
+    routed = Starlette(routes=[*more, *bigquery.routes()], exception_handlers={ApiError: _refusal})
+
+    async def expiring(scope: Scope, receive: Receive, send: Send) -> None:
+        if bigquery.runtime.catalog.expired():
+            await bigquery.runtime.in_thread(bigquery.tables.expire)
+        await routed(scope, receive, send)
+
+    return expiring

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -151,7 +151,8 @@ class Exporter:
             )
         uris = settings.get("destinationUris") or [settings.get("destinationUri", "")]
         form = _extract_format(settings)
-        source = Source.of(self._engine.connection, f"SELECT * FROM {name.quoted}", [])
+        whole = f"SELECT * FROM {name.quoted}"
+        source = replace(Source.of(self._engine.connection, whole, []), seed=job.id)
         _refuse_unwritable(source, form)
         targets = [split_uri(uri) for uri in uris]
         for bucket, _ in targets:

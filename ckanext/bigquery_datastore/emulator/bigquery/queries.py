@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import duckdb
 import sqlglot
-from bqemulator.api.dependencies import AppContext
 from bqemulator.api.routes.jobs import _apply_default_dataset, _destructive_dry_run_schema
 from bqemulator.domain.errors import DomainError
 from bqemulator.jobs.error_mapper import translate_runtime_error
@@ -34,12 +33,18 @@ from .cache import Results
 from .costing import Costing
 from .ddl import Definition, definition_of, dropped_columns
 from .dialect import column_names
-from .engine import Engine, TableName, quote_name
+from .disorder import is_ordered, shuffled
+from .engine import TableName, quote_name
 from .exports import Exporter, parse_export
 from .job import Job
+from .limits import check_query
 from .load_reading import types_of
+from .references import read_by, views_of
 from .shards import Source
 from .tables import enter, refresh, touched
+
+if TYPE_CHECKING:
+    from .runtime import Runtime
 
 _CALLER = CallerIdentity(principal="user:anonymous@bqemulator.local", is_authenticated=False)
 # https://cloud.google.com/bigquery/docs/reference/rest/v2/Job#JobStatistics2
@@ -64,17 +69,12 @@ def statement_type(sql: str) -> str:
 class Queries:
     """Runs query jobs on one engine."""
 
-    def __init__(
-        self,
-        context: AppContext,
-        engine: Engine,
-        exporter: Exporter,
-        costing: Costing,
-    ) -> None:
-        self._context = context
+    def __init__(self, runtime: Runtime, exporter: Exporter, costing: Costing) -> None:
+        self._context = runtime.context
+        self._catalog = runtime.catalog
+        self._engine = runtime.engine
         self._costing = costing
         self._results = Results()
-        self._engine = engine
         self._exporter = exporter
         self._translator = SQLTranslator()
 
@@ -83,6 +83,8 @@ class Queries:
         sql = str(job.settings.get("query", ""))
         if not sql.strip():
             raise ApiError("required", "Required parameter is missing: query")
+        views = views_of(self._catalog, job.project, sql)
+        check_query(sql, job.settings.get("queryParameters") or (), views)
         qualified: str = _apply_default_dataset(sql, job.settings, request_project_id=job.project)
         return qualified
 
@@ -90,7 +92,7 @@ class Queries:
         """Run the job's statement. A read sees the data as it was when the job started."""
         sql = self.sql_of(job)
         self._note(job, cost := self._costing.cost(job, sql))
-        names = self._referenced(job.project, sql)
+        names = read_by(self._catalog, job.project, sql)
         catalog = self._context.catalog
         tables = [catalog.get_table(name.project, name.dataset, name.table) for name in names]
         key = self._results.key(job, sql, tables)
@@ -201,6 +203,8 @@ class Queries:
             job.schema = [
                 {**column, "name": name} for column, name in zip(job.schema, names, strict=True)
             ]
+            if not is_ordered(sql):
+                job.rows = shuffled(job.rows, job.id)
         for key, value in (meta.statistics.get("query") or {}).items():
             if key not in ("totalBytesProcessed",):
                 job.statistics["query"][key] = value
@@ -260,7 +264,8 @@ class Queries:
             enter(self._context, target)
         meta = catalog.get_table(target.project, target.dataset, target.table)
         assert meta is not None
-        catalog.update_table(touched(meta, **definition.changes))
+        expires = self._catalog.inherited(target)
+        catalog.update_table(touched(meta, **definition.changes, expiration_time=expires))
 
     def _export(self, job: Job, sql: str) -> None:
         export = parse_export(sql)
@@ -277,7 +282,11 @@ class Queries:
         sql, parameters = self._translated(job, select)
         try:
             source = Source.of(self._engine.connection, sql, parameters)
-            return replace(source, names=column_names(select, source.names))
+            return replace(
+                source,
+                names=column_names(select, source.names),
+                seed=None if is_ordered(select) else job.id,
+            )
         except duckdb.InterruptException:
             raise
         except duckdb.Error as error:
@@ -310,19 +319,9 @@ class Queries:
             "billingTier": 1,
             "referencedTables": [
                 {"projectId": name.project, "datasetId": name.dataset, "tableId": name.table}
-                for name in self._referenced(job.project, self.sql_of(job))
+                for name in read_by(self._catalog, job.project, self.sql_of(job))
             ][:_MOST_REFERENCES],
         }
-
-    def _referenced(self, project: str, sql: str) -> list[TableName]:
-        """The tables that a statement reads, those that its views stand for included."""
-        found: dict[TableName, None] = {}
-        for name in tables_of(project, sql):
-            found[name] = None
-            meta = self._context.catalog.get_table(name.project, name.dataset, name.table)
-            if meta is not None and meta.view_query:
-                found |= dict.fromkeys(self._referenced(project, meta.view_query))
-        return list(found)
 
     def _limit(self, job: Job, cost: Cost) -> None:
         limit = job.settings.get("maximumBytesBilled")
@@ -332,20 +331,6 @@ class Queries:
                 f"Query exceeded limit for bytes billed: {int(limit)}. "
                 f"{cost.most_billed} or higher required.",
             )
-
-
-def tables_of(project: str, sql: str) -> list[TableName]:
-    """The tables that a statement names with their dataset, each once."""
-    try:
-        trees = sqlglot.parse(sql, read="bigquery")
-    except SqlglotError:
-        return []
-    found: dict[TableName, None] = {}
-    for tree in trees:
-        for table in tree.find_all(exp.Table) if tree is not None else ():
-            if table.db and table.name:
-                found[TableName(table.catalog or project, table.db, table.name)] = None
-    return list(found)
 
 
 def _in_bigquery_words(error: duckdb.Error, sql: str) -> ApiError:

@@ -17,7 +17,6 @@ from typing import Any, TypeVar
 
 from bqemulator.api.app import create_app
 from bqemulator.api.dependencies import AppContext
-from bqemulator.catalog.duckdb_repository import DuckDBCatalogRepository
 from bqemulator.config import PersistenceMode, Settings
 from bqemulator.domain.clock import SystemClock
 from bqemulator.domain.events import EventBus, TableDataChanged
@@ -28,6 +27,7 @@ from bqemulator.udf.runtime import UDFRegistry
 from bqemulator.versioning.snapshots import SnapshotManager
 
 from . import dialect, scripts, wire
+from .catalog import Catalog
 from .engine import Engine
 from .tables import refresh
 
@@ -91,7 +91,8 @@ class Runtime:
         self.engine = Engine(settings, data / "spill")
         asyncio.run(self.engine.start())
         dialect.install(self.engine.root.execute)
-        catalog = DuckDBCatalogRepository(CatalogConnection(self.engine))  # type: ignore[arg-type]
+        self.catalog = Catalog(CatalogConnection(self.engine))  # type: ignore[arg-type]
+        catalog = self.catalog
         catalog.ensure_ready()
         clock, events = SystemClock(), EventBus()
         udf_registry = UDFRegistry(settings)

@@ -20,6 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from .disorder import shuffled
 from .texts import Kind, csv_header, csv_line, json_line, parquet_columns
 
 _BATCH_ROWS = 100_000
@@ -39,12 +40,16 @@ class Format:
 
 @dataclass(frozen=True)
 class Source:
-    """Rows to export: a SELECT of DuckDB with its parameters, and its columns."""
+    """Rows to export: a SELECT of DuckDB with its parameters, and its columns.
+
+    With a ``seed`` they have no order, and are written in one that follows from it.
+    """
 
     sql: str
     parameters: list[Any]
     names: list[str]
     kinds: list[Kind]
+    seed: str | None = None
 
     @classmethod
     def of(cls, connection: duckdb.DuckDBPyConnection, sql: str, parameters: list[Any]) -> Source:
@@ -99,10 +104,10 @@ class TextSpool(Spool):
 
     def fill(self, connection: duckdb.DuckDBPyConnection) -> None:
         """Run the query and write its lines."""
-        reader = _batches(connection, self._source, f"{self._expression} AS line")
+        _, batches = _batches(connection, self._source, f"{self._expression} AS line")
         position = 0
         with self._lines.open("wb") as lines, self._ends_file.open("wb") as ends:
-            for batch in reader:
+            for batch in batches:
                 texts = batch.column(0)
                 if not len(texts):
                     continue
@@ -139,18 +144,18 @@ class ParquetSpool(Spool):
 
     def fill(self, connection: duckdb.DuckDBPyConnection) -> None:
         """Run the query and keep its batches."""
-        reader = _batches(connection, self._source, parquet_columns(self._source.columns))
+        schema, batches = _batches(connection, self._source, parquet_columns(self._source.columns))
         self._schema = pa.schema(
             [
                 _parquet_field(field, kind)
-                for field, (_, _, kind) in zip(reader.schema, self._source.columns, strict=True)
+                for field, (_, _, kind) in zip(schema, self._source.columns, strict=True)
             ]
         )
         with (
             pa.OSFile(str(self._file), "wb") as stream,
             pa.ipc.new_file(stream, self._schema) as writer,
         ):
-            for batch in reader:
+            for batch in batches:
                 writer.write_batch(
                     pa.RecordBatch.from_arrays(
                         [
@@ -210,9 +215,17 @@ def cuts(rows: int, shards: int) -> list[tuple[int, int]]:
 
 def _batches(
     connection: duckdb.DuckDBPyConnection, source: Source, expression: str
-) -> pa.RecordBatchReader:
+) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
+    """The columns of the rows, and the rows."""
     sql = source.select(expression)
-    return connection.execute(sql, source.parameters or None).to_arrow_reader(_BATCH_ROWS)
+    reader = connection.execute(sql, source.parameters or None).to_arrow_reader(_BATCH_ROWS)
+    return reader.schema, reader if source.seed is None else _shuffled(reader, source.seed)
+
+
+def _shuffled(batches: Iterator[pa.RecordBatch], seed: str) -> Iterator[pa.RecordBatch]:
+    for batch in batches:
+        rows = shuffled(pa.Table.from_batches([batch]), seed)
+        yield from rows.combine_chunks().to_batches()
 
 
 def _slice(file: Path, begin: int, end: int) -> Iterator[bytes]:

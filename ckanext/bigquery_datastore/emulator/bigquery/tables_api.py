@@ -26,7 +26,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from ..errors import ApiError
-from . import partitioning
+from . import partitioning, tabledata
 from .billing import Meter
 from .engine import TableName, quote_name
 from .names import check_names
@@ -57,6 +57,7 @@ class Tables:
             Route(f"{_TABLES}/{{table}}", self._get, methods=["GET"]),
             Route(f"{_TABLES}/{{table}}", self._patch, methods=["PATCH", "PUT"]),
             Route(f"{_TABLES}/{{table}}", self._delete, methods=["DELETE"]),
+            Route(f"{_TABLES}/{{table}}/data", self._rows, methods=["GET"]),
             Route(_DATASET, self._delete_dataset, methods=["DELETE"]),
         ]
 
@@ -96,6 +97,15 @@ class Tables:
             answer = await self._runtime.call(dict(request.scope), b"")
             return Response(answer.body, answer.status, media_type="application/json")
         return JSONResponse(self._shown(self._meta(name)))
+
+    async def _rows(self, request: Request) -> Response:
+        name, query = _name(request), dict(request.query_params)
+        if name.dataset == _ANONYMOUS:
+            answer = await self._runtime.call(dict(request.scope), b"")
+            return Response(answer.body, answer.status, media_type="application/json")
+        self._require_dataset(name.project, name.dataset)
+        found = await self._runtime.in_thread(lambda: tabledata.page(self._context, name, query))
+        return JSONResponse(found)
 
     async def _list(self, request: Request) -> Response:
         project, dataset = request.path_params["project"], request.path_params["dataset"]
@@ -173,6 +183,7 @@ class Tables:
                     description=body.get("description"),
                     friendly_name=body.get("friendlyName"),
                     labels=body.get("labels") or {},
+                    expiration_time=_moment(body.get("expirationTime")) or meta.expiration_time,
                 )
             )
 
@@ -244,12 +255,22 @@ class Tables:
         await self._runtime.in_thread(lambda: self._drop(name))
         return Response(status_code=204)
 
+    def expire(self) -> None:
+        """Drop what has expired: BigQuery deletes it, and its rows."""
+        for meta in self._runtime.catalog.expired():
+            self._remove(meta)
+
     def _drop(self, name: TableName) -> None:
+        self._remove(self._meta(name))
+
+    def _remove(self, meta: TableMeta) -> None:
+        name = TableName(meta.project_id, meta.dataset_id, meta.table_id)
         with self._runtime.engine.writing():
-            meta = self._meta(name)
             kind = "VIEW" if meta.table_type == "VIEW" else "TABLE"
             self._context.engine.execute(f"DROP {kind} IF EXISTS {name.quoted}")
-            self._context.catalog.delete_table(name.project, name.dataset, name.table)
+            self._context.catalog.delete_table(
+                name.project, name.dataset, name.table, not_found_ok=True
+            )
             self._context.catalog.delete_materialized_view(
                 name.project, name.dataset, name.table, not_found_ok=True
             )

@@ -42,6 +42,10 @@ class Buckets:
         partial.write_text(json.dumps(self._known))
         partial.replace(self._file)
 
+    def cors(self, bucket: str) -> list[dict[str, Any]]:
+        """The bucket's rules for scripts of other sites."""
+        return list(self._known.get(bucket, {}).get("cors") or [])
+
     def shown(self, bucket: dict[str, Any]) -> dict[str, Any]:
         """A bucket as Cloud Storage shows it."""
         known = {"location": self._location, **self._known.get(bucket["name"], {})}

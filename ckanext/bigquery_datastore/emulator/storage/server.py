@@ -75,7 +75,7 @@ class Storage:
         self._objects = Objects(backend)
         self._buckets = buckets
         self._switches = switches
-        self._signed = SignedUrls(self._objects, identities, switches)
+        self._signed = SignedUrls(self._objects, buckets, identities, switches)
         self._written: dict[tuple[str, str], float] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

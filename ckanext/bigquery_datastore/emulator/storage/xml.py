@@ -8,10 +8,16 @@ object here, ``response-content-disposition`` and ``response-content-type`` from
 from __future__ import annotations
 
 import base64
+from collections.abc import MutableMapping
+from dataclasses import replace
+from typing import Any
 from urllib.parse import unquote
 
+from ..faults import Send
 from ..identities import Identities
+from . import cors
 from .backend import Headers
+from .buckets import Buckets
 from .http import Metadata, Objects, Request, path_of, present
 from .signatures import Refusal, check, is_signed
 from .switches import Switches
@@ -20,13 +26,25 @@ from .switches import Switches
 class SignedUrls:
     """GET, HEAD and PUT of an object by its URL."""
 
-    def __init__(self, objects: Objects, identities: Identities, switches: Switches) -> None:
+    def __init__(
+        self, objects: Objects, buckets: Buckets, identities: Identities, switches: Switches
+    ) -> None:
         self._objects = objects
+        self._buckets = buckets
         self._identities = identities
         self._switches = switches
 
     async def handle(self, request: Request) -> None:
         """Answer a request of the XML API."""
+        rules = self._buckets.cors(unquote(request.path[1:].partition("/")[0]))
+        origin = request.header(b"origin")
+        if request.method == "OPTIONS":
+            wanted = request.header(b"access-control-request-method") or ""
+            asked = request.header(b"access-control-request-headers") or ""
+            await request.answer(200, b"", cors.of_preflight(rules, origin, wanted, asked))
+            return
+        if more := cors.of_answer(rules, origin, request.method):
+            request = replace(request, send=_with(request.send, more))
         try:
             await self._handle(request)
         except Refusal as refusal:
@@ -112,6 +130,17 @@ class SignedUrls:
             request.length,
         )
         await request.relay(reply)
+
+
+def _with(send: Send, more: Headers) -> Send:
+    """``send``, which adds headers to the answer."""
+
+    async def added(message: MutableMapping[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": [*message["headers"], *more]}
+        await send(message)
+
+    return added
 
 
 def _headers(request: Request, found: Metadata) -> Headers:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import uuid
 from typing import Any
 
 import pytest
 
 from ckanext.bigquery_datastore.backend.parameters import Parameter
+from ckanext.bigquery_datastore.backend.query import parameter_list
 from ckanext.bigquery_datastore.backend.search.build import build
 from ckanext.bigquery_datastore.backend.table import naming, types
 from ckanext.bigquery_datastore.backend.table.model import Column, Table
@@ -91,6 +94,24 @@ def test_a_filter_is_a_condition_with_parameters(
     select = build(TABLE, {"filters": filters})
     assert select.where == (where,)
     assert [(parameter.type, parameter.value) for parameter in select.parameters] == values
+
+
+def test_a_long_list_is_one_parameter_for_each_kind_of_value() -> None:
+    numbers = build(TABLE, {"filters": {"n (1)": [*range(60), 1.5, "7", 10**30, 1]}})
+    assert numbers.where == ("(t.`n _1_` IN UNNEST(@p0) OR t.`n _1_` IN UNNEST(@p1))",)
+    whole, others = numbers.parameters
+    assert (whole.type, whole.value) == ("INT64", tuple(map(str, range(60))))
+    assert (others.type, others.value) == ("FLOAT64", ("1.5", str(10**30)))
+    documents = build(TABLE, {"filters": {"when": ["2024-01-01T00:00:00"] * 60}})
+    assert documents.where == ("t.`when` IN UNNEST(@p0)",)
+
+
+def test_a_hundred_thousand_values_are_a_request_that_bigquery_takes() -> None:
+    values = [str(uuid.uuid4()) for _ in range(99_999)]
+    select = build(TABLE, {"filters": {"name": values}})
+    assert len(select.sql()) < 1_000
+    request = [parameter.to_api_repr() for parameter in parameter_list(select.parameters)]
+    assert len(request) == 1 and len(json.dumps(request)) < 10_000_000
 
 
 @pytest.mark.parametrize(

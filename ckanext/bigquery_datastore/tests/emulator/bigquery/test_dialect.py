@@ -177,7 +177,7 @@ def test_an_at_sign_in_a_text_is_no_parameter(bq: bigquery.Client) -> None:
 
 def test_rows_of_a_json_parameter_are_unnested(bq: bigquery.Client) -> None:
     parameter = bigquery.ScalarQueryParameter("rows", "STRING", '[{"a": 1}, {"a": "x"}]')
-    sql = "SELECT JSON_VALUE(r, '$.a') AS a FROM UNNEST(JSON_QUERY_ARRAY(@rows)) AS r"
+    sql = "SELECT JSON_VALUE(r, '$.a') AS a FROM UNNEST(JSON_QUERY_ARRAY(@rows)) AS r ORDER BY a"
     job = run(bq, sql, query_parameters=[parameter])
     assert [row.a for row in job.result()] == ["1", "x"]
 

@@ -33,7 +33,9 @@ def load(bq: bigquery.Client, dataset: str, content: bytes, **options: Any) -> b
 
 
 def rows(bq: bigquery.Client, dataset: str) -> list[tuple[Any, ...]]:
-    return [tuple(row) for row in bq.list_rows(f"local.{dataset}.t")]
+    """The table's rows, by their values."""
+    found = [tuple(row) for row in bq.list_rows(f"local.{dataset}.t")]
+    return sorted(found, key=lambda row: [(value is None, str(value)) for value in row])
 
 
 CSVS: dict[str, tuple[bytes, dict[str, Any], list[tuple[Any, ...]]]] = {

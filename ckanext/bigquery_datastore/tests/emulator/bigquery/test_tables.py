@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta, timezone
 
 import pytest
 from google.api_core.exceptions import BadRequest, Conflict, NotFound, PreconditionFailed
 from google.cloud import bigquery
 from google.cloud.bigquery import SchemaField, Table
 
-from ..conftest import Emulator, run
+from ..conftest import Emulator, run, until
 
 
 @pytest.fixture
@@ -202,3 +203,58 @@ def test_a_description_survives_on_a_table_made_by_a_query(
     bq.update_table(table, ["schema"])
     run(bq, f"INSERT INTO `{dataset}.q` (a) VALUES (2)")
     assert bq.get_table(table).schema[0].description == "words"
+
+
+@pytest.fixture
+def mortal(bq: bigquery.Client, dataset: str) -> str:
+    """A dataset whose new tables expire, as those of a project without billing do."""
+    changed = bigquery.Dataset(f"local.{dataset}")
+    changed.default_table_expiration_ms = 3_600_000
+    bq.update_dataset(changed, ["default_table_expiration_ms"])
+    return dataset
+
+
+MADE_BY = {
+    "statement": "CREATE TABLE {t} AS SELECT 1 AS n",
+    "definition": "CREATE TABLE {t} (n INT64) AS SELECT 1",
+    "replacement": "CREATE OR REPLACE TABLE {t} (n INT64) AS SELECT 2",
+    "view": "CREATE VIEW {t} AS SELECT 1 AS n",
+}
+
+
+@pytest.mark.parametrize("way", ["request", "load", *MADE_BY])
+def test_what_is_new_expires_with_the_datasets_default(
+    bq: bigquery.Client, mortal: str, way: str
+) -> None:
+    name = f"local.{mortal}.t"
+    if way in ("request", "replacement"):
+        kept = bq.create_table(Table(name, [SchemaField("n", "INT64")]))
+        assert kept.expires is not None
+        kept.expires = None
+        assert bq.update_table(kept, ["expires"]).expires is None
+    if way == "load":
+        config = bigquery.LoadJobConfig(schema=[SchemaField("n", "INT64")])
+        bq.load_table_from_json([{"n": 1}], name, job_config=config).result()
+    elif way in MADE_BY:
+        run(bq, MADE_BY[way].format(t=f"`{mortal}.t`"))
+    found = bq.get_table(name)
+    if way == "request":
+        assert found.expires is None
+        return
+    assert found.expires is not None
+    left = found.expires - datetime.now(timezone.utc)
+    assert timedelta(minutes=59) < left <= timedelta(hours=1)
+
+
+def test_an_expired_table_is_gone(bq: bigquery.Client, mortal: str) -> None:
+    brief = Table(f"local.{mortal}.t", [SchemaField("n", "INT64")])
+    brief.expires = datetime.now(timezone.utc) + timedelta(seconds=0.3)
+    # What is said of the table itself counts more than the dataset's default.
+    assert bq.create_table(brief).expires == brief.expires.replace(
+        microsecond=brief.expires.microsecond // 1000 * 1000
+    )
+    until(lambda: not list(bq.list_tables(mortal)))
+    with pytest.raises(NotFound):
+        bq.get_table(brief)
+    with pytest.raises((NotFound, BadRequest)):
+        run(bq, f"SELECT * FROM `{mortal}.t`")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import httpx
 import pytest
@@ -121,3 +121,59 @@ def test_a_signed_url_of_nothing_is_no_such_key(
     )
     answer = httpx.get(url)
     assert (answer.status_code, "<Code>NoSuchKey</Code>" in answer.text) == (404, True)
+
+
+RULES = [
+    {"origin": ["https://only.example"], "method": ["PUT"], "maxAgeSeconds": 60},
+    {"origin": ["*"], "method": ["GET", "HEAD"], "responseHeader": ["Range", "ETag"]},
+]
+
+
+@pytest.fixture
+def shared(bucket: storage.Bucket) -> Iterator[None]:
+    """The bucket with rules for scripts of other sites."""
+    bucket.cors = RULES
+    bucket.patch()
+    yield
+    bucket.cors = []
+    bucket.patch()
+
+
+@pytest.mark.parametrize("origin", ["https://portal.example", "null"])
+def test_a_script_of_another_site_may_read_where_the_bucket_says_so(
+    sign: Callable[..., str], shared: None, origin: str
+) -> None:
+    answer = httpx.get(sign(), headers={"Origin": origin})
+    assert (answer.status_code, answer.content) == (200, CONTENT)
+    assert answer.headers["access-control-allow-origin"] == "*"
+    assert answer.headers["access-control-expose-headers"] == "Range, ETag"
+    # So that it can tell why it may not.
+    refused = httpx.get(sign() + "x", headers={"Origin": origin})
+    assert refused.status_code == 403 and "access-control-allow-origin" in refused.headers
+
+
+def test_a_browser_is_told_before_it_asks(sign: Callable[..., str], shared: None) -> None:
+    def ask(method: str, headers: str, origin: str = "https://portal.example") -> dict[str, str]:
+        asked = {
+            "Origin": origin,
+            "Access-Control-Request-Method": method,
+            "Access-Control-Request-Headers": headers,
+        }
+        answer = httpx.options(sign(), headers=asked)
+        assert answer.status_code == 200
+        return {k: v for k, v in answer.headers.items() if k.startswith("access-control")}
+
+    allowed = ask("GET", "range")
+    assert allowed["access-control-allow-origin"] == "*"
+    assert allowed["access-control-allow-methods"] == "GET, HEAD"
+    assert allowed["access-control-allow-headers"] == "range"
+    assert ask("GET", "x-other") == ask("DELETE", "") == ask("PUT", "") == {}
+    own = ask("PUT", "", "https://only.example")
+    assert own["access-control-allow-origin"] == "https://only.example"
+    assert own["access-control-max-age"] == "60"
+
+
+def test_a_bucket_without_rules_tells_no_script(sign: Callable[..., str]) -> None:
+    answer = httpx.get(sign(), headers={"Origin": "https://portal.example"})
+    assert answer.status_code == 200
+    assert not [name for name in answer.headers if name.startswith("access-control")]
