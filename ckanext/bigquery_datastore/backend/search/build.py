@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from ckanext.bigquery_datastore.backend.parameters import Parameter
-from ckanext.bigquery_datastore.backend.search import bounds, fulltext
+from ckanext.bigquery_datastore.backend.search import bounds, floats, fulltext
 from ckanext.bigquery_datastore.backend.search import filters as filters_module
 from ckanext.bigquery_datastore.backend.search.filters import Compare, Condition
 from ckanext.bigquery_datastore.backend.search.order import sort_term
@@ -28,7 +28,7 @@ _UNORDERED = ("STRUCT", "ARRAY", "GEOGRAPHY", "RANGE", "JSON")
 # Values of a list that are a parameter each. A statement has 10,000 parameters at most
 # (https://cloud.google.com/bigquery/quotas#query_jobs), and filters have 100 conditions.
 _MOST_SINGLE = 50
-_TEXT_CAST = ("INT64", "FLOAT64", "NUMERIC", "BIGNUMERIC", "BOOL", "DATE", "TIME", "DATETIME")
+_TEXT_CAST = ("INT64", "NUMERIC", "BIGNUMERIC", "BOOL", "DATE", "TIME", "DATETIME")
 
 
 def build(
@@ -168,19 +168,32 @@ class _Builder:
             raise invalid_value("filters", compare.field)
         column = self.available[compare.field]
         if compare.op == "in":
-            found = [value for value in compare.value if value is not None]
-            if not found:
-                return "FALSE"
-            if len(found) > _MOST_SINGLE:
-                return self.one_of(column, found)
-            return f"{self.subject(column)} IN ({', '.join(self.value(column, v) for v in found)})"
+            return self.among(column, [value for value in compare.value if value is not None])
         if compare.op not in _COMPARISONS:
             raise Invalid({"filters": [f"Unknown filter operation: {compare.op}"]})
         if compare.value is None:
             return "FALSE"  # nothing is equal to NULL, and core has no other test for it
-        return (
-            f"{self.subject(column)} {_COMPARISONS[compare.op]} {self.value(column, compare.value)}"
-        )
+        subject = self.subject(column)
+        if floats.is_nan(column, compare.value):
+            return floats.compared_to_nan(column, subject, compare.op)
+        sql = f"{subject} {_COMPARISONS[compare.op]} {self.value(column, compare.value)}"
+        return floats.compared(column, subject, compare.op, sql)
+
+    def among(self, column: Column, found: Sequence[Any]) -> str:
+        """That a column has one of the values."""
+        subject = self.subject(column)
+        numbers = [value for value in found if not floats.is_nan(column, value)]
+        conditions = []
+        if len(numbers) > _MOST_SINGLE:
+            conditions.append(self.one_of(column, numbers))
+        elif numbers:
+            joined = ", ".join(self.value(column, value) for value in numbers)
+            conditions.append(f"{subject} IN ({joined})")
+        if len(numbers) < len(found):
+            conditions.append(floats.compared_to_nan(column, subject, "eq"))
+        if len(conditions) > 1:
+            return f"({' OR '.join(conditions)})"
+        return conditions[0] if conditions else "FALSE"
 
     def one_of(self, column: Column, found: Sequence[Any]) -> str:
         """Whether a column has one of many values: each kind of them is one parameter, a list."""
@@ -256,10 +269,7 @@ class _Builder:
         except fulltext.InvalidQuery as err:
             raise _query_fault(str(err)) from err
         bounds.no_more("q", fulltext.count_words(query), bounds.MOST_WORDS, "words")
-        texts = [f"IFNULL({sql}, '')" for sql in map(_text_sql, columns) if sql]
-        between = ", '\\n', "
-        joined = f"CONCAT({between.join(texts)})" if len(texts) > 1 else "".join(texts)
-        self.texts[words] = fulltext.words_sql(joined or "''")
+        self.texts[words] = fulltext.words_sql(fulltext.joined_sql(map(_text_sql, columns)))
         found: dict[str, str] = {}
         self.where.append("FALSE" if query is None else self.matches(query, f"{T}.{words}", found))
         stored = words.replace("words", "rank")
@@ -294,7 +304,7 @@ class _Builder:
     def order(self, distinct: bool, columns: Sequence[Column]) -> tuple[Order, ...]:
         clauses = get_list(self.params.get("sort"), False) or []
         bounds.no_more("sort", len(clauses), bounds.MOST_TERMS, "terms")
-        orders = [self.sorted_by(clause) for clause in clauses]
+        orders = [order for clause in clauses for order in self.sorted_by(clause)]
         if not self.params.get("sort"):
             orders = [
                 Order(name, f"{T}.{column.sql}", descending=True, nulls_first=True)
@@ -313,7 +323,7 @@ class _Builder:
             orders.append(Order(ID, f"{T}.{self.available[ID].sql}"))
         return tuple(orders)
 
-    def sorted_by(self, clause: Any) -> Order:
+    def sorted_by(self, clause: Any) -> Sequence[Order]:
         if not isinstance(clause, str) or not clause.strip():
             raise invalid_value("sort", clause)
         name, direction, nulls = sort_term(clause)
@@ -326,7 +336,8 @@ class _Builder:
             sql = f"RTRIM({sql}, ']')"  # so that ["a"] comes before ["a","b"]
         # PostgreSQL: NULL is larger than anything; BigQuery: smaller.
         nulls_first = nulls == "first" if nulls else descending
-        return Order(name, sql, descending, nulls_first)
+        terms = [*floats.sorted_before(column, sql), sql]
+        return [Order(name, term, descending, nulls_first) for term in terms]
 
 
 def _natural(key: str, value: Any) -> int | None:
@@ -366,6 +377,8 @@ def _text_sql(column: Column) -> str | None:
     sql = f"{T}.{column.sql}"
     if column.bq_type == "STRING":
         return sql
+    if column.bq_type == "FLOAT64":
+        return types.export_text(column.type, sql)
     if column.bq_type in _TEXT_CAST or column.bq_type == "TIMESTAMP":
         return f"CAST({sql} AS STRING)"
     return f"TO_JSON_STRING({sql})" if column.bq_type in ("JSON", "STRUCT", "ARRAY") else None

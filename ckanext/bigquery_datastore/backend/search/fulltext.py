@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -204,6 +204,12 @@ def words_sql(text_sql: str) -> str:
         f"{text_sql}, '_', ' ')), r'([0-9])\\.([0-9])', r'\\1_\\2'), "
         "r'[^\\pL\\pN\\pM_]+', '  '), '  ')"
     )
+
+
+def joined_sql(texts: Iterable[str | None]) -> str:
+    """SQL for all texts of a row in one, those that are NULL left out. Flat, however many."""
+    found = ", ".join(filter(None, texts))
+    return f"ARRAY_TO_STRING([{found}], '\\n')" if found else "''"
 
 
 def plain(text: str, language: str) -> Query | None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from ckanext.bigquery_datastore.backend.parameters import Parameter
+from ckanext.bigquery_datastore.backend.table import conversion
 from ckanext.bigquery_datastore.backend.table.model import (
     Column,
     Table,
@@ -15,6 +16,13 @@ from ckanext.bigquery_datastore.backend.table.model import (
 )
 
 Render = Callable[[Column, str], str]
+
+#: What tells values apart that GoogleSQL does not group by.
+#: https://cloud.google.com/bigquery/docs/reference/standard-sql/data-types#groupable_data_types
+_DISTINCT: Mapping[str, Callable[[str], str]] = {
+    **dict.fromkeys(("JSON", "ARRAY", "STRUCT"), conversion.json_text),
+    "GEOGRAPHY": lambda sql: f"ST_ASTEXT({sql})",
+}
 
 #: The table's name inside every statement: names are always qualified by it, because
 #: GoogleSQL would take a bare name in ORDER BY for an alias of the select list first.
@@ -89,8 +97,14 @@ class Select:
         return f"SELECT COUNT(*) AS total {self._from()}"
 
     def _distinct(self) -> str:
-        columns = ", ".join(f"{T}.{column.sql}" for column in self.columns)
-        return f"SELECT DISTINCT {columns} {self._from()}"
+        columns = [(column, f"{T}.{column.sql}") for column in self.columns]
+        keys = [_DISTINCT[c.bq_type](sql) if c.bq_type in _DISTINCT else sql for c, sql in columns]
+        if all(key == sql for key, (_, sql) in zip(keys, columns, strict=True)):
+            return f"SELECT DISTINCT {', '.join(keys)} {self._from()}"
+        one_each = ", ".join(
+            f"ANY_VALUE({sql}) AS {c.sql}" if c.bq_type in _DISTINCT else sql for c, sql in columns
+        )
+        return f"SELECT {one_each} {self._from()} GROUP BY {', '.join(keys)}"
 
     def _list(self, render: Render) -> str:
         return ", ".join(

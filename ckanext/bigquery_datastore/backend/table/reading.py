@@ -8,6 +8,7 @@ import json
 import math
 from collections.abc import Mapping
 from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 from ckanext.bigquery_datastore.backend.table import values
@@ -94,11 +95,41 @@ def float_text(value: float) -> str:
         return "NaN"
     if math.isinf(value):
         return "Infinity" if value > 0 else "-Infinity"
-    number = Decimal(repr(float(value)))
+    if value == 0:
+        return "-0" if math.copysign(1, value) < 0 else "0"
+    number = _shortest(value)
     digits, exponent = f"{number.normalize():e}".split("e")
     if -4 <= int(exponent) < 15:
         return values.plain_number(number)
     return f"{digits}e{'-' if int(exponent) < 0 else '+'}{abs(int(exponent)):02d}"
+
+
+#: From here on every float is a whole number, and one halfway between two of them is whole too.
+_WHOLE = 2.0**53
+
+
+def _shortest(value: float) -> Decimal:
+    """The shortest decimal that reads back, as PostgreSQL finds it; Python's own is nearly it.
+
+    They differ where Python's reads back because it is halfway between two floats, which does not
+    count in PostgreSQL, and where two of the shortest are equally near (powers of two).
+    https://github.com/postgres/postgres/blob/master/src/common/d2s.c
+    """
+    found = Decimal(repr(value))
+    is_short = len(found.as_tuple().digits) < 15
+    # With more binary places than 26 nothing of at most 17 digits is halfway.
+    if abs(value) < _WHOLE and (is_short or not (value * 2.0**26).is_integer()):
+        return found
+    size = abs(value)
+    below = (Fraction(size) + Fraction(math.nextafter(size, 0))) / 2
+    above = Fraction(size) + Fraction(math.ulp(size)) / 2
+    for digits in (15, 16, 17):
+        nearest = Decimal(f"{size:.{digits - 1}e}")
+        step = Decimal(1).scaleb(nearest.adjusted() - digits + 1)
+        for candidate in (nearest, nearest + step):
+            if below < Fraction(candidate) < above:
+                return candidate.copy_sign(found)
+    return found
 
 
 def text_of_json(value: Any) -> str:

@@ -6,7 +6,8 @@ value, so that one macro fits every type. SEARCH lives in ``search``.
 
 | BigQuery | what was wrong |
 |---|---|
-| CAST(x AS STRING), FORMAT('%t') | 1.0, nan, 06.5+00, 1.500000000, '1 year 2 months' |
+| CAST(x AS STRING), FORMAT('%t') | 1.0, 06.5+00, 1.500000000, '1 year 2 months' |
+| FORMAT('%g') and the like | -0 |
 | CAST(x AS INT64) | '2.5' was 3, and 2.5 was 2: halves go away from zero, texts are whole |
 | SAFE_CAST(x AS NUMERIC) | three decimals |
 | TO_JSON_STRING(x) | NULL for null, timestamps without T, 1.500000000, bytes as text |
@@ -22,10 +23,12 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import sqlglot
+from bqemulator.catalog.models import TableFieldSchema
 from bqemulator.jobs import executor
 from bqemulator.scripting import interpreter
 from bqemulator.sql import inner_query, parameters
@@ -33,6 +36,8 @@ from sqlglot import exp
 from sqlglot.errors import SqlglotError
 from sqlglot.expressions import Expression  # type: ignore[attr-defined]
 
+from .floats import MACROS as FLOAT_MACROS
+from .floats import Floats, compared, floats_of
 from .search import MACROS as SEARCH_MACROS
 from .search import search_call
 
@@ -58,8 +63,9 @@ MACROS = (
     "emu_float_digits(x) AS CASE WHEN x = 0 THEN '0' "
     "WHEN try_cast(printf('%.15g', x) AS DOUBLE) = x THEN printf('%.15g', x) "
     "ELSE printf('%.17g', x) END",
-    "emu_float(t) AS CASE t WHEN 'nan' THEN 'NaN' WHEN 'inf' THEN 'Infinity' "
-    "WHEN '-inf' THEN '-Infinity' ELSE emu_float_digits(try_cast(t AS DOUBLE)) END",
+    "emu_float(t) AS CASE WHEN t IN ('nan', '-nan') THEN 'nan' WHEN t IN ('inf', '-inf') THEN t "
+    "ELSE emu_float_digits(try_cast(t AS DOUBLE)) END",
+    "emu_unsigned_zero(x) AS x + 0e0",
     f"emu_fraction(t) AS {_FRACTION.format('t')}",
     "emu_interval(t) AS CASE WHEN t IS NOT NULL THEN concat("
     f"{_PART.format('year')}, '-', {_PART.format('month')}, ' ', {_PART.format('day')}, ' ', "
@@ -114,6 +120,7 @@ MACROS = (
     ),
     "emu_wkt(x) AS "
     r"regexp_replace(ST_AsText(x), '([A-Z]) \(', '\1(', 'g')",
+    *FLOAT_MACROS,
     *SEARCH_MACROS,
 )
 
@@ -125,7 +132,12 @@ def install(execute: Callable[[str], Any]) -> None:
     original = inner_query.rewrite_and_translate_statement
 
     async def rewritten(bq_sql: str, **parts: Any) -> str:
-        sql: str = await original(rewrite(bq_sql), **parts)
+        def fields_of(names: Sequence[str]) -> Sequence[TableFieldSchema] | None:
+            path = [parts["project_id"], *names][-3:]
+            meta = parts["ctx"].catalog.get_table(*path)
+            return meta.schema_.fields if meta is not None else None
+
+        sql: str = await original(rewrite(bq_sql, floats_of(bq_sql, fields_of)), **parts)
         return sql
 
     executor.rewrite_and_translate_statement = rewritten  # type: ignore[attr-defined]
@@ -135,9 +147,9 @@ def install(execute: Callable[[str], Any]) -> None:
     parameters._SCALAR_CONVERTERS["BYTES"] = base64.b64decode
 
 
-def rewrite(sql: str) -> str:
+def rewrite(sql: str, floats: Floats | None = None) -> str:
     """``sql`` (one statement of BigQuery) with calls of our macros; untouched if none is needed."""
-    if not _CONCERNED.search(sql):
+    if floats is None and not _CONCERNED.search(sql):
         return sql
     try:
         tree = sqlglot.parse_one(sql, read="bigquery")
@@ -145,8 +157,20 @@ def rewrite(sql: str) -> str:
         return sql
     if isinstance(tree, exp.Command):
         return sql
-    changed = tree.transform(_rewritten)
+    changed = _from_below(tree.copy(), _rewritten)
+    if floats is not None:
+        changed = _from_below(changed, partial(compared, floats=floats))
     return changed.sql(dialect="bigquery") if changed != tree else sql
+
+
+def _from_below(tree: Expression, change: Callable[[Expression], Expression]) -> Expression:
+    """Each node changed after those in it (``transform`` leaves out what is in a changed one)."""
+    for node in reversed(list(tree.dfs())):
+        new = change(node)
+        if new is not node:
+            tree = new if node is tree else tree
+            node.replace(new)
+    return tree
 
 
 def _call(name: str, *arguments: Expression) -> exp.Anonymous:
@@ -217,15 +241,18 @@ def _extended_piece(moment: Expression, digits: str | None) -> Expression:
     return _call("emu_seconds_to", moment, exp.Literal.number(digits))
 
 
+_FORMATTED = {"t": "emu_text", **dict.fromkeys("eEfFgG", "emu_unsigned_zero")}
+
+
 def _formatted(node: exp.Format) -> Expression:
-    """FORMAT with ``%t``: the value's text in place of it."""
+    """FORMAT with ``%t``: the value's text in place of it; a zero has no sign."""
     form = node.this
-    if not isinstance(form, exp.Literal) or "%t" not in form.name:
+    if not isinstance(form, exp.Literal):
         return node
     found = re.findall(r"%%|%[-+ #0']*[\d*]*(?:\.[\d*]+)?[a-zA-Z]", form.name)
     kinds = [kind for kind in found if kind != "%%"]
     values = [
-        _call("emu_text", value) if kind.endswith("t") else value
+        _call(_FORMATTED[kind[-1]], value) if kind[-1] in _FORMATTED else value
         for kind, value in zip(kinds, node.expressions, strict=False)
     ]
     changed = node.copy()
