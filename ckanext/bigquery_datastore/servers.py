@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import resource
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,6 +13,8 @@ from ckanext.bigquery_datastore import handover
 # A server that makes a thread for each request, as that of `ckan run` does, is taken for one with
 # so many; one that works with threads, and does not tell how many, for one with so few.
 _UNBOUNDED, _UNKNOWN = 64, 8
+
+_MOST_FILES = 65_536
 
 
 @dataclass(frozen=True)
@@ -84,9 +86,13 @@ _ROWS: tuple[Callable[[Mapping[str, Any]], Server | None], ...] = (
 
 def open_files() -> int:
     """How many files and connections this process may have open."""
-    try:
-        import resource
-    except ImportError:  # not on Windows
-        return 1024
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return os.sysconf("SC_OPEN_MAX") if soft == resource.RLIM_INFINITY else soft
+    return _MOST_FILES if soft == resource.RLIM_INFINITY else soft
+
+
+def raise_open_files() -> None:
+    """Use what the system allows: the soft limit, often 1024, is for programs that use select."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

@@ -26,7 +26,7 @@ from anyio.from_thread import BlockingPortal
 IDLE_CONNECTIONS = 100
 IDLE_SECONDS = 15.0
 
-# Threads for what blocks: looks at jobs, the joining of files, the rewriting of rows.
+# Threads for what blocks: calls to Google, and apart from them, what keeps a processor busy.
 THREADS = 4
 
 _T = TypeVar("_T")
@@ -39,6 +39,7 @@ class Loop:
     portal: BlockingPortal
     client: httpx.AsyncClient
     threads: anyio.CapacityLimiter
+    rewriters: anyio.CapacityLimiter
 
 
 class _Home:
@@ -87,8 +88,13 @@ async def loop_of_server() -> AsyncIterator[Loop]:
 
 
 async def in_thread(work: Callable[[], _T]) -> _T:
-    """What ``work`` gives, which blocks: done by one of the loop's few threads."""
+    """What ``work`` gives, which talks to Google: done by one of the loop's few threads."""
     return await anyio.to_thread.run_sync(work, limiter=shared_loop().threads)
+
+
+async def in_rewriter(work: Callable[[], _T]) -> _T:
+    """The same for what rewrites rows: it goes on while Google is silent."""
+    return await anyio.to_thread.run_sync(work, limiter=shared_loop().rewriters)
 
 
 def _start() -> Loop:
@@ -115,7 +121,7 @@ def _start() -> Loop:
 async def _made() -> AsyncIterator[Loop]:
     _keep_signatures_out_of_logs()
     async with _client() as client, BlockingPortal() as portal:
-        yield Loop(portal, client, anyio.CapacityLimiter(THREADS))
+        yield Loop(portal, client, *(anyio.CapacityLimiter(THREADS) for _ in range(2)))
 
 
 def _client() -> httpx.AsyncClient:
