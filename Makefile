@@ -1,8 +1,11 @@
 # The CKAN version: `make test CKAN=2.11`. Arguments for pytest: `make test ARGS="-k dump"`.
 CKAN ?= 2.12
 ARGS ?=
+# What the demo site runs on: `make demo SERVER=asgi` for an ASGI server.
+SERVER ?= wsgi
 
 export STACK_CKAN := $(CKAN)
+export STACK_SERVER := $(SERVER)
 I18N := ckanext/bigquery_datastore/i18n
 DOMAIN := $(I18N)/ckanext-bigquery_datastore
 BIN := .stack/venv-$(CKAN)/bin

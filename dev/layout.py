@@ -27,6 +27,8 @@ POSTGRESQL, REDIS, SOLR, CKAN, BIGQUERY, STORAGE = (
 )
 # Test runs at the same time need databases of their own: each gives its lane a name.
 LANE = os.environ.get("STACK_LANE", "")
+# What the demo site runs on.
+SERVER = os.environ.get("STACK_SERVER", "wsgi")
 BIGQUERY_URL = f"http://{HOST}:{BIGQUERY}"
 STORAGE_URL = f"http://{HOST}:{STORAGE}"
 SITE_URL = f"http://{HOST}:{CKAN}"

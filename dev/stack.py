@@ -7,8 +7,9 @@
     stack.py clean         down, and remove all that it keeps
 
 In the environment: STACK_CKAN=2.11 chooses the CKAN version (default 2.12), STACK_PORT_OFFSET=1000
-moves all ports, STACK_LANE=name gives a test run databases of its own (two at the same time), and
-STACK_PYTHON chooses the interpreter. All it keeps is under .stack/; `. .stack/env` in a shell.
+moves all ports, STACK_SERVER=asgi runs the site on uvicorn (default wsgi: gunicorn),
+STACK_LANE=name gives a test run databases of its own (two at the same time), and STACK_PYTHON
+chooses the interpreter. All it keeps is under .stack/; `. .stack/env` in a shell.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ from layout import (
     PROJECT,
     REDIS,
     REPOSITORY,
+    SERVER,
     SITE_URL,
     SOLR,
     STORAGE,
@@ -98,21 +100,36 @@ def services(version: Version) -> dict[str, Service]:
         Service(
             name="ckan",
             ports=(CKAN,),
-            command=[
-                *(str(version.bin / "gunicorn"), "--chdir", str(REPOSITORY / "dev")),
-                *("--bind", f"{HOST}:{CKAN}", "--workers", "2", "--threads", "8"),
-                *("--access-logfile", "-", "--no-control-socket", "wsgi:application"),
-            ],
+            command=SERVERS[SERVER](version),
             healthy=lambda: url_answers(f"{SITE_URL}/api/3/action/status_show"),
             env={
                 "CKAN_INI": str(version.ini),
                 "BIGQUERY_EMULATOR_HOST": BIGQUERY_URL,
                 "STORAGE_EMULATOR_HOST": STORAGE_URL,
             },
-            variant=f"{version.ckan} {site_config.digest(version)}",
+            variant=f"{version.ckan} {SERVER} {site_config.digest(version)}",
         ),
     ]
     return {row.name: row for row in rows}
+
+
+def _gunicorn(version: Version) -> list[str]:
+    return [
+        *(str(version.bin / "gunicorn"), "--chdir", str(REPOSITORY / "dev")),
+        *("--bind", f"{HOST}:{CKAN}", "--workers", "2", "--threads", "8"),
+        *("--access-logfile", "-", "--no-control-socket", "wsgi:application"),
+    ]
+
+
+def _uvicorn(version: Version) -> list[str]:
+    return [
+        *(str(version.bin / "uvicorn"), "ckanext.bigquery_datastore.asgi:application"),
+        *("--host", HOST, "--port", str(CKAN), "--workers", "2"),
+        *("--timeout-graceful-shutdown", "10"),
+    ]
+
+
+SERVERS = {"wsgi": _gunicorn, "asgi": _uvicorn}
 
 
 def _emulator_code() -> str:
@@ -208,6 +225,8 @@ def main(arguments: list[str]) -> int:
     command, *rest = arguments or ["help"]
     version = Version(os.environ.get("STACK_CKAN", "2.12"))
     try:
+        if SERVER not in SERVERS:
+            raise StackError(f"STACK_SERVER={SERVER}: known are {', '.join(SERVERS)}")
         if version.short not in VERSIONS:
             raise StackError(f"STACK_CKAN={version.short}: known are {', '.join(VERSIONS)}")
         LOGS.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 from layout import REPOSITORY, Version
 from machine import StackError, find_python, run
 
-REQUIREMENTS = ("requirements.txt", "emulator-requirements.txt", "dev-requirements.txt")
+REQUIREMENTS = tuple(f"{extra}requirements.txt" for extra in ("", "asgi-", "emulator-", "dev-"))
 
 
 def install_ckan(version: Version, log: Path) -> str:

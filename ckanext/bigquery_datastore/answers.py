@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import urlencode
 
@@ -21,6 +21,7 @@ from ckanext.bigquery_datastore import config, delivery, downloads, gist
 from ckanext.bigquery_datastore.dump.plan import DumpPlan
 from ckanext.bigquery_datastore.errors import (
     BigQueryDatastoreError,
+    Crowded,
     OutsideError,
 )
 
@@ -90,7 +91,7 @@ def page(plan: DumpPlan, body: Iterable[bytes]) -> Response:
 def running(plan: DumpPlan, state: downloads.Running) -> Response:
     """Not yet: a page that waits, a status to ask, or the same URL again, a little later."""
     if to_browser():
-        response = Response(_waiting_page(plan, state), status=202)
+        response = Response(_waiting_page(plan, state.progress), status=202)
     elif wants_no_wait():
         response = Response(status=202, headers={"Preference-Applied": "respond-async"})
         response.headers["Location"] = _url(status=True)
@@ -102,6 +103,33 @@ def running(plan: DumpPlan, state: downloads.Running) -> Response:
         )
     response.headers["Retry-After"] = str(RETRY_SECONDS)
     return _unshared(response)
+
+
+def crowded(plan: DumpPlan, state: downloads.Ready | downloads.Running, err: Crowded) -> Response:
+    """Others wait, or are streamed to, as many as may: a page that waits, or a time to come back.
+
+    What it was asked for has begun all the same.
+    """
+    if to_browser():
+        is_ready = isinstance(state, downloads.Ready)
+        # A file that is there would be asked for at once, and in vain.
+        page = _waiting_page(plan, None if is_ready else state.progress, RETRY_SECONDS * is_ready)
+        response = Response(page, status=202)
+    else:
+        response = _text(
+            tk._(
+                "Many people download from this site at the moment. Ask again in some seconds, as "
+                "`curl --retry 20` does by itself: what was begun goes on."
+            ),
+            err.status,
+        )
+    response.headers["Retry-After"] = str(err.retry_after)
+    return _unshared(response)
+
+
+def left(headers: Mapping[str, str]) -> Response:
+    """No answer yet: the front of an ASGI server waits, and asks once more."""
+    return _unshared(Response(headers=headers))
 
 
 def status(plan: DumpPlan, state: downloads.Ready | downloads.Running) -> Response:
@@ -161,12 +189,13 @@ def _count(plan: DumpPlan, size: int, *, cached: bool) -> None:
     )
 
 
-def _waiting_page(plan: DumpPlan, state: downloads.Running) -> str:
+def _waiting_page(plan: DumpPlan, progress: float | None, pause: int = 0) -> str:
     return tk.render(
         "bigquery_datastore/waiting.html",
         {
             "filename": plan.filename,
-            "progress": state.progress,
+            "progress": progress,
+            "pause_seconds": pause,
             "status_url": _url(status=True),
             "download_url": _url(),
             "retry_seconds": RETRY_SECONDS,

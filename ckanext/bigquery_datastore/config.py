@@ -42,6 +42,9 @@ SEARCH_SQL_BYTES = PREFIX + "search_sql_bytes"
 DUMP_SQL_ENABLED = PREFIX + "dump_sql_enabled"
 DUMP_SQL_TIMEOUT_SECONDS = PREFIX + "dump_sql_timeout_seconds"
 DUMP_SQL_RESULT_BYTES = PREFIX + "dump_sql_result_bytes"
+WAITING_REQUESTS = PREFIX + "waiting_requests"
+STREAMING_REQUESTS = PREFIX + "streaming_requests"
+ASGI_THREADS = PREFIX + "asgi_threads"
 
 # Options that the environment may give where the configuration file does not.
 ENVIRONMENT = {
@@ -190,6 +193,21 @@ def dump_sql_result_bytes() -> int | None:
     return _number(DUMP_SQL_RESULT_BYTES, 0, 2**63 - 1, 10_000_000_000) or None
 
 
+def waiting_requests() -> int | None:
+    """How many requests of a process may wait for an export, or None for what its server allows."""
+    return _number_or_none(WAITING_REQUESTS, 0, 100_000)
+
+
+def streaming_requests() -> int | None:
+    """How many files a process may stream at a time, or None for what its server allows."""
+    return _number_or_none(STREAMING_REQUESTS, 0, 100_000)
+
+
+def asgi_threads() -> int:
+    """How many requests CKAN itself works on at a time, in a process of an ASGI server."""
+    return _number(ASGI_THREADS, 1, 1000, 8)
+
+
 def validate() -> None:
     """Raise :class:`ConfigError` for the first option that has a wrong value."""
     if _place("ckan.datastore.write_url") != _place("ckan.datastore.read_url"):
@@ -252,6 +270,10 @@ def _number(option: str, least: int, most: int, default: int | None = None) -> i
     return number
 
 
+def _number_or_none(option: str, least: int, most: int) -> int | None:
+    return _number(option, least, most) if _text(option) else None
+
+
 def _one_of(option: str, values: tuple[str, ...]) -> str:
     text = _text(option)
     if text not in values:
@@ -288,4 +310,7 @@ _GETTERS: tuple[Callable[[], object], ...] = (
     search_sql_bytes,
     dump_sql_timeout_seconds,
     dump_sql_result_bytes,
+    waiting_requests,
+    streaming_requests,
+    asgi_threads,
 )

@@ -13,7 +13,7 @@ import re
 
 from flask import Request, Response
 
-from ckanext.bigquery_datastore import config, downloads
+from ckanext.bigquery_datastore import config, downloads, handover, places
 from ckanext.bigquery_datastore.dump import sign
 from ckanext.bigquery_datastore.dump.accel import accel_headers
 from ckanext.bigquery_datastore.dump.objects import StoredObject
@@ -84,10 +84,19 @@ def _stream(plan: DumpPlan, state: downloads.Ready, request: Request) -> Respons
         for found in state.objects
     ]
     patience = Patience(_CONNECT, _READ, first_byte=config.wait_seconds())
-    stream = open_stream(sources, wanted.span, patience)
-    if rewrite:
-        stream = stream.rewritten(plan.rewritten)
-    response.response = stream
+    rewritten = plan.rewritten if rewrite else None
+    place = places.STREAMING.take()
+    if handed := handover.of(request.environ):
+        work = handover.Streamed(plan.target, sources, wanted.span, patience, rewritten)
+        response.headers.update(handed.leave(work, place))
+        return response
+    try:
+        stream = open_stream(sources, wanted.span, patience)
+    except BaseException:
+        place.leave()
+        raise
+    stream.when_closed(place.leave)
+    response.response = stream.rewritten(rewritten) if rewritten else stream
     return response
 
 

@@ -1,7 +1,9 @@
 """Downloads: from a request's parameters to the file, with the site's clients and options.
 
 prepare  ->  DumpPlan          plan, formats      what is asked for, as SQL and names
-engine(plan).advance(plan, until)  engine         Ready or Running, or an error
+begin(plan)  ->  Ready or Running, or an error    as far as it goes at once
+wait(plan, state, seconds)     watch              the same after a wait
+    engine                                        the export's life
     export                                        BigQuery's job
     storage, assemble, footers, sweep             Cloud Storage's objects
 page(plan)                                        a few rows, at once
@@ -20,7 +22,7 @@ from typing import Any
 
 from ckan.plugins import toolkit as tk
 
-from ckanext.bigquery_datastore import backend, clients, compat, config
+from ckanext.bigquery_datastore import backend, clients, compat, config, handover
 from ckanext.bigquery_datastore.backend import door
 from ckanext.bigquery_datastore.backend.query import Refused
 from ckanext.bigquery_datastore.backend.search.build import build
@@ -29,13 +31,14 @@ from ckanext.bigquery_datastore.backend.sql.check import Checked
 from ckanext.bigquery_datastore.backend.sql.select import select_of
 from ckanext.bigquery_datastore.backend.table import lookup
 from ckanext.bigquery_datastore.backend.table.lookup import TABLES
-from ckanext.bigquery_datastore.dump import export, pages, sign
+from ckanext.bigquery_datastore.dump import export, pages, sign, watch
 from ckanext.bigquery_datastore.dump import plan as plans
 from ckanext.bigquery_datastore.dump.engine import Engine
 from ckanext.bigquery_datastore.dump.formats import FORMATS, Format
+from ckanext.bigquery_datastore.dump.loop import shared_loop
 from ckanext.bigquery_datastore.dump.objects import SQL
 from ckanext.bigquery_datastore.dump.plan import DumpPlan
-from ckanext.bigquery_datastore.dump.state import FILES, Ready, Running
+from ckanext.bigquery_datastore.dump.state import ASSEMBLE, FILES, Ready, Running
 from ckanext.bigquery_datastore.dump.storage import Store, in_background
 from ckanext.bigquery_datastore.errors import BadRequest, OutsideError
 
@@ -43,12 +46,15 @@ __all__ = [
     "DumpPlan",
     "Ready",
     "Running",
+    "begin",
     "engine",
     "page",
     "prepare",
     "prepare_sql",
     "store_rw",
     "url_lifetime",
+    "wait",
+    "wait_of",
 ]
 
 # Of a list of a resource's files, which is asked for while BigQuery tells of its table: how long
@@ -193,9 +199,36 @@ def engine(plan: DumpPlan) -> Engine:
     )
 
 
+def begin(plan: DumpPlan) -> Ready | Running:
+    """As far as an export goes at once; it is started where nobody has, and joined aside.
+
+    :raises BigQueryDatastoreError: it failed
+    """
+    if running := watch.seen(plan):
+        return running
+    state = engine(plan).begin(plan)
+    if isinstance(state, Running) and state.phase == ASSEMBLE:
+        shared_loop().portal.call(watch.begin, engine(plan), plan, state)
+    return state
+
+
+def wait(plan: DumpPlan, state: Running, seconds: float) -> Ready | Running:
+    """The file of an export that has begun, or how far it is after ``seconds``; holds the thread.
+
+    :raises BigQueryDatastoreError: it failed
+    """
+    return shared_loop().portal.call(watch.wait, engine(plan), plan, state, seconds)
+
+
+def wait_of(plan: DumpPlan, state: Running, seconds: float) -> handover.Wait:
+    """The same for who waits in the loop itself."""
+    return handover.Wait(engine(plan), plan, state, seconds)
+
+
 def page(plan: DumpPlan) -> Iterator[bytes]:
-    """The file of a plan whose rows fit into one page, written at once."""
-    return pages.page(clients.bigquery_ro(), plan, config.wait_seconds())
+    """The file of a plan whose rows fit into one page, written at once: in one call's time."""
+    seconds = min(config.wait_seconds(), clients.CALL_SECONDS)
+    return pages.page(clients.bigquery_ro(), plan, seconds)
 
 
 def store_rw() -> Store:

@@ -11,6 +11,7 @@
         ├── PermissionMissing  502: which permission, on what
         ├── NotReachable       503: which service does not answer
         │   └── Busy           503: what takes too long, and what who asks can do
+        │       └── Crowded    503: too many wait already, or are streamed to
         └── ExportFailed       502: BigQuery gave up on the job, in its own words
 
 They are turned into HTTP answers in ``answers.failed``; ``gist`` says what visitors hear of them.
@@ -91,6 +92,12 @@ class Busy(NotReachable):
     """It takes too long at the moment; the message says what who asks can do."""
 
     is_for_visitors = True
+
+
+class Crowded(Busy):
+    """As many as may wait, or be streamed to, at a time do so already."""
+
+    retry_after = 5
 
 
 class ExportFailed(OutsideError):

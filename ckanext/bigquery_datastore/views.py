@@ -6,7 +6,6 @@ core's plugin comes first in ``ckan.plugins``, ours takes the place of its view 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -20,14 +19,11 @@ from flask import Blueprint, Response
 from flask.blueprints import BlueprintSetupState
 from werkzeug.exceptions import NotFound
 
-from ckanext.bigquery_datastore import answers, config, downloads
+from ckanext.bigquery_datastore import answers, config, downloads, handover, places
 from ckanext.bigquery_datastore.backend import door
 from ckanext.bigquery_datastore.dump.plan import DumpPlan
-from ckanext.bigquery_datastore.errors import BadRequest, BigQueryDatastoreError
+from ckanext.bigquery_datastore.errors import BadRequest, BigQueryDatastoreError, Crowded
 from ckanext.bigquery_datastore.logic.schema import dump_schema, dump_sql_schema
-
-# What one look at the state may take from a poll.
-STATUS_WAIT_SECONDS = 1
 
 _T = TypeVar("_T")
 
@@ -77,30 +73,43 @@ def _download(ask: Callable[[], Asked]) -> Response | str:
         if answers.is_unchanged(plan):
             return answers.unchanged(plan)
         if plan.is_page:
-            return answers.page(plan, _waited(asked, lambda: list(downloads.page(plan))))
-        state = _waited(asked, lambda: _advanced(plan, answers.patience()))
-        if isinstance(state, downloads.Ready):
-            return answers.ready(plan, state)
-        return answers.running(plan, state)
+            return answers.page(plan, _read(asked, lambda: list(downloads.page(plan))))
+        return _file(asked)
     except BigQueryDatastoreError as err:
         return answers.failed(err)
+
+
+def _file(asked: Asked) -> Response:
+    plan = asked.plan
+    handed = handover.of(tk.request.environ)
+    state = handed.outcome_of(plan) if handed else None
+    seconds = 0 if state else answers.patience()
+    state = state or _read(asked, lambda: downloads.begin(plan))
+    try:
+        if isinstance(state, downloads.Running) and seconds:
+            place = places.WAITING.take()
+            if handed:
+                return answers.left(handed.leave(downloads.wait_of(plan, state, seconds), place))
+            with place:
+                state = _read(asked, partial(downloads.wait, plan, state, seconds))
+        if isinstance(state, downloads.Ready):
+            return answers.ready(plan, state)
+    except Crowded as err:
+        return answers.crowded(plan, state, err)
+    return answers.running(plan, state)
 
 
 def _status(ask: Callable[[], Asked]) -> Response:
     try:
         asked = ask()
-        state = _waited(asked, lambda: _advanced(asked.plan, STATUS_WAIT_SECONDS))
+        state = _read(asked, lambda: downloads.begin(asked.plan))
     except BigQueryDatastoreError as err:
         return answers.failed_status(err)
     return answers.status(asked.plan, state)
 
 
-def _advanced(plan: DumpPlan, seconds: float) -> downloads.Ready | downloads.Running:
-    return downloads.engine(plan).advance(plan, time.monotonic() + seconds)
-
-
-def _waited(asked: Asked, work: Callable[[], _T]) -> _T:
-    """What Google gives after a wait, in which the data may have been withdrawn.
+def _read(asked: Asked, work: Callable[[], _T]) -> _T:
+    """What Google gives, after some time in which the data may have been withdrawn.
 
     What is withdrawn after this look is deleted by that (see ``withdrawal``), file and links.
     """

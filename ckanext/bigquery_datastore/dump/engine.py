@@ -35,7 +35,7 @@ from ckanext.bigquery_datastore.dump.attempt import (
 from ckanext.bigquery_datastore.dump.footers import merged_footer
 from ckanext.bigquery_datastore.dump.objects import OBJECT_LIMIT, Headers, StoredObject
 from ckanext.bigquery_datastore.dump.plan import DumpPlan
-from ckanext.bigquery_datastore.dump.state import Ready, Running
+from ckanext.bigquery_datastore.dump.state import ASSEMBLE, EXPORT, Ready, Running
 from ckanext.bigquery_datastore.dump.storage import ComposeRefused, Gone, Store
 from ckanext.bigquery_datastore.dump.sweep import is_to_be_renewed, sweep
 from ckanext.bigquery_datastore.errors import ExportFailed, NotReachable, OutsideError, TooLarge
@@ -69,7 +69,10 @@ _POLL_SECONDS = (0.05, 0.1, 0.2, 0.4, 0.8, 1.0)
 
 @dataclass(frozen=True)
 class Engine:
-    """What an export is done with; ``ro`` looks, ``rw`` works."""
+    """What an export is done with; ``ro`` looks, ``rw`` works.
+
+    One that does not join leaves the phase ASSEMBLE to another.
+    """
 
     bigquery: bigquery.Client
     ro: Store
@@ -77,6 +80,25 @@ class Engine:
     limits: export.Limits
     url_lifetime: dt.timedelta
     recent: Recent[Ready]
+    joins: bool = True
+
+    def begin(self, plan: DumpPlan) -> Ready | Running:
+        """Look up, claim, start: short calls alone, and nothing that has to be waited for.
+
+        :raises BigQueryDatastoreError: as ``advance``
+        """
+        return replace(self, joins=False).advance(plan, time.monotonic())
+
+    def look_again(self, plan: DumpPlan, state: Running, at_least: float) -> Ready | Running:
+        """Look at a job that was running; where it has ended, take the export to its end.
+
+        :param at_least: as in ``advance``
+        """
+        job = export.watch(self.bigquery, state.job) if state.job else None
+        if job is None or job.done:
+            return self.advance(plan, time.monotonic(), at_least)
+        self._stop_late(job)
+        return replace(state, progress=job.progress)
 
     def advance(
         self, plan: DumpPlan, until: float, at_least: float = ASSEMBLY_SECONDS
@@ -103,12 +125,12 @@ class Engine:
             self._check_size(attempt.refused or 0)
             job = self._export(plan, attempt, until)
             if not job.done:
-                return Running("export", job.progress, attempt.created)
+                return Running(EXPORT, job.progress, attempt.created, job.id)
             if job.failure:
                 self._try_again(plan, attempt, job)
                 continue
-            if is_patient and until - time.monotonic() < ASSEMBLY_SECONDS:
-                return Running("assemble", None, attempt.created)
+            if not self.joins or (is_patient and until - time.monotonic() < ASSEMBLY_SECONDS):
+                return Running(ASSEMBLE, None, attempt.created)
             try:
                 ready = self._assemble(plan, attempt, job)
             except Gone:
@@ -153,6 +175,8 @@ class Engine:
         state = self._advance(plan.unmarked, until)
         if isinstance(state, Running):
             return state
+        if not self.joins:
+            return Running(ASSEMBLE, None, state.objects[0].created)
         try:
             return bom.put_before(self.rw, plan, plan.mark, state)
         except Gone as err:
@@ -192,10 +216,13 @@ class Engine:
             time.sleep(max(0.0, min(pause, until - time.monotonic())))
             job = export.watch(self.bigquery, job_id) or job
             tries += 1
+        self._stop_late(job)
+        return job
+
+    def _stop_late(self, job: export.Job) -> None:
         if not job.done and job.seconds > self.limits.timeout_seconds + _CANCEL_SECONDS:
             log.warning("Job %s runs for %.0f seconds, and is cancelled", job.id, job.seconds)
-            export.cancel(self.bigquery, job_id)
-        return job
+            export.cancel(self.bigquery, job.id)
 
     def _start(self, plan: DumpPlan, attempt: Attempt, job_id: str) -> export.Job:
         uri = f"gs://{self.rw.bucket}/{folder_of(plan, attempt)}part-*.{plan.stored.extension}"

@@ -44,11 +44,18 @@ class Ready:
 # Finished files by their name in the bucket, as this process heard of them a moment ago.
 FILES: Recent[Ready] = Recent()
 
+# The phases: BigQuery writes; Cloud Storage joins.
+EXPORT, ASSEMBLE = "export", "assemble"
+
 
 @dataclass(frozen=True)
 class Running:
-    """Not yet. ``progress`` of the phase is from 0 to 1, or None where it is not known."""
+    """Not yet. ``progress`` of the phase is from 0 to 1, or None where it is not known.
+
+    ``job`` is the id of BigQuery's job, which is all that there is to look at in the phase EXPORT.
+    """
 
     phase: str
     progress: float | None
     started: dt.datetime
+    job: str | None = None

@@ -25,7 +25,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -60,6 +60,23 @@ CHROMIUM = [
     "--disable-component-update",
     "--disable-sync",
 ]
+
+
+# What runs a site: CKAN's own server for development, and, as portals do it, WSGI and ASGI.
+SERVERS = {
+    "ckan run": [
+        *("ckan", "-c", "{ini}", "run", "--host", "127.0.0.1", "--port", "{port}"),
+        *("--disable-reloader", "--threaded"),
+    ],
+    "gunicorn": [
+        *("gunicorn", "--chdir", "{dev}", "--bind", "127.0.0.1:{port}", "--threads", "8"),
+        *("--no-control-socket", "wsgi:application"),
+    ],
+    "uvicorn": [
+        *("uvicorn", "ckanext.bigquery_datastore.asgi:application"),
+        *("--host", "127.0.0.1", "--port", "{port}", "--timeout-graceful-shutdown", "2"),
+    ],
+}
 
 
 # Half of the time of all tests went into these two, which CKAN does twice for each test: it asks
@@ -178,8 +195,10 @@ class Sites:
         *,
         base: Path | None = None,
         env: Mapping[str, str] | None = None,
+        server: str = "ckan run",
     ) -> Site:
-        site = _run_site(self.folders.mktemp("site"), options or {}, base, env or {})
+        folder = self.folders.mktemp("site")
+        site = _run_site(folder, options or {}, base, env or {}, SERVERS[server])
         self.started.append(site)
         _await(site)
         return site
@@ -200,7 +219,8 @@ def _sites(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sites]:
 def start_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sites]:
     """Start a CKAN process: ``start_site({"ckan.option": "value"}, env={…})``.
 
-    It ends with the test. ``base`` is the ini that it stands on, the tests' own by default.
+    It ends with the test. ``base`` is the ini that it stands on, the tests' own by default;
+    ``server`` one of ``SERVERS``.
     """
     sites = Sites(tmp_path_factory)
     yield sites
@@ -266,7 +286,11 @@ def stack_ini(variant: str) -> Path:
 
 
 def _run_site(
-    folder: Path, options: Mapping[str, str], base: Path | None, env: Mapping[str, str]
+    folder: Path,
+    options: Mapping[str, str],
+    base: Path | None,
+    env: Mapping[str, str],
+    server: Sequence[str],
 ) -> Site:
     from ckan.common import config
 
@@ -283,18 +307,17 @@ def _run_site(
     # CKAN 2.11 looks for logging sections in the last file of a chain only.
     logging = base.read_text().partition("[loggers]")
     ini.write_text("\n".join(["[app:main]", *lines, "", *logging[1:]]))
-    command = [
-        *(str(Path(sys.executable).with_name("ckan")), "-c", str(ini), "run"),
-        *("--host", "127.0.0.1", "--port", str(urlsplit(url).port)),
-        *("--disable-reloader", "--threaded"),
-    ]
+    program, *arguments = (
+        part.format(ini=ini, port=urlsplit(url).port, dev=STACK.with_name("dev")) for part in server
+    )
+    command = [str(Path(sys.executable).with_name(program)), *arguments]
     with log.open("wb") as out:
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=subprocess.STDOUT,
-            env={**os.environ, **env},
+            env={**os.environ, "CKAN_INI": str(ini), **env},
             cwd=folder,
         )
     return Site(url, ini, log, process)

@@ -8,6 +8,7 @@ ckan.module("bigquery-datastore-waiting", function ($) {
     options: {
       statusUrl: "",
       downloadUrl: "",
+      pauseSeconds: 0,
       readyText: "",
       failedText: "",
       elapsedText: ""
@@ -17,7 +18,7 @@ ckan.module("bigquery-datastore-waiting", function ($) {
       $.proxyAll(this, /_on|_ask/);
       this.bar = this.el[0].querySelector("progress");
       this.message = this.el[0].querySelector("[role=status]");
-      this._ask();
+      window.setTimeout(this._ask, this.options.pauseSeconds * 1000);
     },
 
     _ask: function () {

@@ -15,9 +15,9 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 
+from ckanext.bigquery_datastore.dump.loop import shared_loop
 from ckanext.bigquery_datastore.dump.stream.download import Download
 from ckanext.bigquery_datastore.dump.stream.fetch import Patience
-from ckanext.bigquery_datastore.dump.stream.loop import shared_loop
 from ckanext.bigquery_datastore.dump.stream.parts import (
     Inline,
     Part,
@@ -55,6 +55,16 @@ class Stream:
         self._chunks = chunks
         self._release = release
         self._sent = 0
+
+    def when_closed(self, then: Callable[[], None]) -> None:
+        """Have ``then`` called, too, when this is closed."""
+        release = self._release
+
+        def both() -> None:
+            release()
+            then()
+
+        self._release = both
 
     def rewritten(self, rewrite: Callable[[Iterator[bytes]], Iterator[bytes]]) -> Stream:
         """The same download with its bytes passed through ``rewrite``; of unknown length."""

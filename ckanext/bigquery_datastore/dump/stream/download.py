@@ -1,13 +1,14 @@
-"""The event loop's side of a download: its pieces, one after the other, into a pipe.
+"""The event loop's side of a download: its pieces, one after the other.
 
-At most ``BUFFER`` bytes wait for a slow visitor. The connection to the next object is
-opened before the present one ends, so the visitor does not wait for it.
+They go to whom they are for, or into a pipe for a worker's thread, where at most ``BUFFER`` bytes
+wait for a slow visitor. The connection to the next object is opened before the present one ends,
+so the visitor does not wait for it.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 
 import anyio
@@ -27,6 +28,8 @@ BUFFER = CHUNK
 
 # The next object's connection is opened when the present one has this much left.
 OPEN_AHEAD = 1024 * 1024
+
+Put = Callable[[bytes], Awaitable[None]]
 
 
 class Pipe:
@@ -77,6 +80,7 @@ class Download:
         self, client: httpx.AsyncClient, pieces: Sequence[Piece | Inline], patience: Patience
     ) -> None:
         self.pipe = Pipe()
+        self._put: Put = self.pipe.put
         self._client = client
         self._pieces = pieces
         self._patience = patience
@@ -86,16 +90,32 @@ class Download:
         """Fill the pipe until the end, an error, or cancellation; close what was opened."""
         outcome: OutsideError | None = OutsideError("The download broke off.")
         try:
-            async with anyio.create_task_group() as tasks:
-                outcome = await self._send(tasks)
-                tasks.cancel_scope.cancel()
+            await self.pass_on(self.pipe.put)
+            outcome = None
+        except OutsideError as err:
+            outcome = err
         except Exception:
             log.exception("A download failed for a reason that is not foreseen")
             raise
         finally:
             self.pipe.finish(outcome)
+
+    async def pass_on(self, put: Put) -> None:
+        """Give all bytes to ``put``, each when the last was taken; close what was opened.
+
+        :raises OutsideError: Cloud Storage refused or failed; before the first bytes, or later
+        """
+        self._put = put
+        outcome: OutsideError | None = None
+        try:
+            async with anyio.create_task_group() as tasks:
+                outcome = await self._send(tasks)
+                tasks.cancel_scope.cancel()
+        finally:
             for fetch in self._fetches.values():
                 await fetch.aclose()
+        if outcome is not None:
+            raise outcome
 
     async def _send(self, tasks: TaskGroup) -> OutsideError | None:
         try:
@@ -121,7 +141,7 @@ class Download:
 
     async def _send_inline(self, piece: Inline) -> None:
         for start in range(0, len(piece.data), CHUNK):
-            await self.pipe.put(piece.data[start : start + CHUNK])
+            await self._put(piece.data[start : start + CHUNK])
 
     async def _send_object(self, index: int, tasks: TaskGroup) -> None:
         piece = self._pieces[index]
@@ -130,7 +150,7 @@ class Download:
         while chunk := await fetch.next():
             if fetch.remaining is None or fetch.remaining <= OPEN_AHEAD:
                 self._open_ahead(index + 1, tasks)
-            await self.pipe.put(chunk)
+            await self._put(chunk)
         del self._fetches[index]
 
     def _open_ahead(self, index: int, tasks: TaskGroup) -> None:

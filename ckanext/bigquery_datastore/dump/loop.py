@@ -1,8 +1,9 @@
-"""The event loop of this process that all streamed downloads share.
+"""The event loop of this process: all waiting for exports and all streaming is done in it.
 
-One daemon thread runs one loop with one HTTP client; WSGI workers reach it through a
+Under WSGI one daemon thread runs it, with one HTTP client; workers reach it through a
 blocking portal. Both are made at first use, so after a server has forked its workers;
-a process that forks later makes its own, and leaves its parent's alone.
+a process that forks later makes its own, and leaves its parent's alone. Under ASGI it is the
+server's own loop.
 """
 
 from __future__ import annotations
@@ -10,10 +11,14 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 import anyio
+import anyio.to_thread
 import httpx
 from anyio.from_thread import BlockingPortal
 
@@ -21,13 +26,20 @@ from anyio.from_thread import BlockingPortal
 IDLE_CONNECTIONS = 100
 IDLE_SECONDS = 15.0
 
+# Threads for what blocks: calls to Google, and apart from them, what keeps a processor busy.
+THREADS = 4
+
+_T = TypeVar("_T")
+
 
 @dataclass(frozen=True)
 class Loop:
-    """The portal into the loop, and the client that may only be used inside of it."""
+    """The portal into the loop, and what may only be used inside of it."""
 
     portal: BlockingPortal
     client: httpx.AsyncClient
+    threads: anyio.CapacityLimiter
+    rewriters: anyio.CapacityLimiter
 
 
 class _Home:
@@ -61,20 +73,43 @@ def shared_loop() -> Loop:
         return _home.loop
 
 
+@asynccontextmanager
+async def loop_of_server() -> AsyncIterator[Loop]:
+    """Make the loop that runs, a server's, that of this process for a while."""
+    async with _made() as loop:
+        with _home.lock:
+            _home.loop = loop
+        try:
+            yield loop
+        finally:
+            with _home.lock:
+                _home.loop = None
+            await loop.portal.stop(cancel_remaining=True)
+
+
+async def in_thread(work: Callable[[], _T]) -> _T:
+    """What ``work`` gives, which talks to Google: done by one of the loop's few threads."""
+    return await anyio.to_thread.run_sync(work, limiter=shared_loop().threads)
+
+
+async def in_rewriter(work: Callable[[], _T]) -> _T:
+    """The same for what rewrites rows: it goes on while Google is silent."""
+    return await anyio.to_thread.run_sync(work, limiter=shared_loop().rewriters)
+
+
 def _start() -> Loop:
     started: Future[Loop] = Future()
 
     async def serve() -> None:
         try:
-            async with _client() as client, BlockingPortal() as portal:
-                started.set_result(Loop(portal, client))
-                await portal.sleep_until_stopped()
+            async with _made() as loop:
+                started.set_result(loop)
+                await loop.portal.sleep_until_stopped()
         except BaseException as err:
             if not started.done():
                 started.set_exception(err)
             raise
 
-    _keep_signatures_out_of_logs()
     # A daemon: the interpreter's end does not wait for downloads nobody reads.
     threading.Thread(
         target=anyio.run, args=(serve,), name="bigquery-downloads", daemon=True
@@ -82,8 +117,15 @@ def _start() -> Loop:
     return started.result()
 
 
+@asynccontextmanager
+async def _made() -> AsyncIterator[Loop]:
+    _keep_signatures_out_of_logs()
+    async with _client() as client, BlockingPortal() as portal:
+        yield Loop(portal, client, *(anyio.CapacityLimiter(THREADS) for _ in range(2)))
+
+
 def _client() -> httpx.AsyncClient:
-    # No upper limit of connections: each WSGI worker holds two at most, and a limit
+    # No upper limit of connections: each download holds two at most, and a limit
     # would only turn a connection that httpcore lost to a cancellation
     # (https://github.com/encode/httpcore/issues/1093) into a waiting visitor.
     return httpx.AsyncClient(

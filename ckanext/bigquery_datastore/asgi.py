@@ -1,0 +1,239 @@
+"""CKAN for an ASGI server: its own WSGI application behind a front that waits and streams.
+
+    CKAN_INI=/etc/ckan/default/ckan.ini uvicorn ckanext.bigquery_datastore.asgi:application
+
+CKAN decides everything, in a few threads, as under WSGI. What would hold one of them it leaves to
+the front (``handover``), which does it on the server's event loop: no thread waits for an export
+or for a slow reader.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging.config
+import os
+from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping
+from functools import partial
+from itertools import chain
+from typing import Any
+
+import anyio
+import anyio.from_thread
+from a2wsgi import WSGIMiddleware
+from ckan.cli import load_config
+from ckan.config.middleware import make_app
+
+from ckanext.bigquery_datastore import config, servers
+from ckanext.bigquery_datastore.dump import watch
+from ckanext.bigquery_datastore.dump.loop import in_rewriter, loop_of_server, shared_loop
+from ckanext.bigquery_datastore.dump.stream.download import Download, Pipe
+from ckanext.bigquery_datastore.dump.stream.parts import cut, total_size
+from ckanext.bigquery_datastore.errors import BigQueryDatastoreError, OutsideError
+from ckanext.bigquery_datastore.handover import HEADER, KEY, Handover, Streamed, Wait
+
+# https://asgi.readthedocs.io/en/latest/specs/main.html
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+_HEADER = HEADER.lower().encode()
+
+
+def __getattr__(name: str) -> Front:
+    """``application``, made when a server asks for it."""
+    if name != "application":
+        raise AttributeError(name)
+    ini = os.environ["CKAN_INI"]
+    logging.config.fileConfig(ini, disable_existing_loggers=False)
+    application = globals()["application"] = Front(make_app(load_config(ini)))
+    return application
+
+
+class Front:
+    """An ASGI application out of CKAN's WSGI one."""
+
+    def __init__(self, ckan: Any) -> None:
+        self._ckan: Any = WSGIMiddleware(ckan, workers=config.asgi_threads())
+        self._loop: asyncio.Task[None] | None = None
+        self._started = asyncio.Event()
+        self._ended = asyncio.Event()
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._live(receive, send)
+        elif scope["type"] == "http":
+            await self._start()
+            await _Request(self._ckan, scope, receive, send).answer()
+        else:
+            await self._ckan(scope, receive, send)
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        await receive()
+        await self._start()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        self._ended.set()
+        if self._loop:
+            await self._loop
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def _start(self) -> None:
+        """With the first request, where the server tells nothing of its own start."""
+        if self._loop is None:
+            servers.raise_open_files()
+            self._loop = asyncio.create_task(self._run())
+        await self._started.wait()
+
+    async def _run(self) -> None:
+        async with loop_of_server():
+            self._started.set()
+            await self._ended.wait()
+
+
+class _Request:
+    def __init__(self, ckan: Any, scope: Message, receive: Receive, send: Send) -> None:
+        self._ckan = ckan
+        self._handed = Handover()
+        self._scope = {**scope, KEY: self._handed}
+        self._receive = receive
+        self._send = send
+        # The head of CKAN's answer, where the front is to send its body.
+        self._head: Message | None = None
+        self._is_answered = False
+
+    async def answer(self) -> None:
+        """CKAN's answer, or what it has left to be done, until there is one."""
+        try:
+            await self._ckan(self._scope, self._receive, self._pass_on)
+            while self._head is not None and self._handed.work is not None:
+                if not await self._while_client_stays(partial(self._do, self._handed.work)):
+                    return
+                self._handed.end()
+                if self._is_answered:
+                    return
+                self._head = None
+                await self._ckan(self._scope, _nothing_more, self._pass_on)
+        finally:
+            self._handed.end()
+
+    async def _pass_on(self, message: Message) -> None:
+        """What CKAN sends, but for an answer that has left its body to be sent."""
+        if message["type"] == "http.response.start":
+            headers = [pair for pair in message["headers"] if pair[0].lower() != _HEADER]
+            tokens = [value for name, value in message["headers"] if name.lower() == _HEADER]
+            message["headers"] = headers
+            if any(self._handed.takes(token.decode("latin-1")) for token in tokens):
+                self._head = message
+        if self._head is None:
+            await self._send(message)
+
+    async def _while_client_stays(self, work: Callable[[], Awaitable[None]]) -> bool:
+        """Do the work, unless the client goes away."""
+        stays = False
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._end_with_client, tasks.cancel_scope)
+            await work()
+            stays = True
+            tasks.cancel_scope.cancel()
+        return stays
+
+    async def _end_with_client(self, scope: anyio.CancelScope) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        scope.cancel()
+
+    async def _do(self, work: Wait | Streamed) -> None:
+        if isinstance(work, Wait):
+            target, doing = work.plan.target, _waited(work)
+        else:
+            target, doing = work.target, self._stream(work)
+        try:
+            outcome = await doing
+        except BigQueryDatastoreError as err:
+            outcome = err
+        if outcome is not None:
+            self._handed.came(target, outcome)
+
+    async def _stream(self, work: Streamed) -> None:
+        """The answer's head and body; a failure before its first byte is CKAN's to tell.
+
+        A later one is an error for the server, which breaks the client's connection.
+        """
+        length = None if work.rewrite else _length(work)
+        head = _with_length(self._head or {}, length)
+        sent = 0
+
+        async def put(chunk: bytes) -> None:
+            nonlocal sent
+            if not sent:
+                await self._send(head)
+            sent += len(chunk)
+            await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
+
+        download = Download(shared_loop().client, cut(work.parts, work.span), work.patience)
+        try:
+            if work.rewrite:
+                await _rewrite(download, work.rewrite, put)
+            else:
+                await download.pass_on(put)
+            if length not in (None, sent):
+                raise OutsideError(f"The file ended after {sent} of {length} bytes.")
+        except BigQueryDatastoreError as err:
+            if sent:
+                raise _Broken(str(err)) from err
+            raise
+        if not sent:
+            await self._send(head)
+        await self._send({"type": "http.response.body", "body": b""})
+        self._is_answered = True
+
+
+class _Broken(Exception):
+    """A stream ended in the midst of a file."""
+
+
+def _with_length(head: Message, length: int | None) -> Message:
+    """An answer's head, which has the length of CKAN's own body: none."""
+    headers = [pair for pair in head["headers"] if pair[0] != b"content-length"]
+    known = [] if length is None else [(b"content-length", b"%d" % length)]
+    return {**head, "headers": [*headers, *known]}
+
+
+async def _waited(work: Wait) -> Any:
+    return await watch.wait(work.engine, work.plan, work.state, work.seconds)
+
+
+def _length(work: Streamed) -> int | None:
+    return work.span.length if work.span else total_size(work.parts)
+
+
+async def _rewrite(
+    download: Download,
+    rewrite: Callable[[Iterator[bytes]], Iterator[bytes]],
+    put: Callable[[bytes], Awaitable[None]],
+) -> None:
+    """Pass a download on as ``rewrite`` makes it anew, in a thread: a block may be large."""
+    failure: BigQueryDatastoreError | None = None
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(download.run)
+        try:
+            # A refusal has to come before the first byte.
+            first = await download.pipe.take()
+            written = rewrite(chain(first, _taken(download.pipe)))
+            while (chunk := await in_rewriter(partial(next, written, None))) is not None:
+                await put(chunk)
+        except BigQueryDatastoreError as err:
+            failure = err
+        tasks.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
+
+
+def _taken(pipe: Pipe) -> Iterator[bytes]:
+    while chunks := anyio.from_thread.run(pipe.take):
+        yield from chunks
+
+
+async def _nothing_more() -> Mapping[str, Any]:
+    """What CKAN reads of a request that it has read before."""
+    return {"type": "http.request", "body": b"", "more_body": False}

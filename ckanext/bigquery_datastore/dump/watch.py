@@ -1,0 +1,106 @@
+"""Exports that somebody waits for: each is looked at once for all of them, in the process's loop.
+
+A watch is made by the first who waits and ends with the export, or when nobody waits any more.
+Its looks, which are calls to Google, and the joining at the end are done by a few threads of the
+loop's own: who waits under WSGI holds a worker, and does nothing in it; under ASGI, not even that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from dataclasses import replace
+from functools import partial
+
+import anyio
+
+from ckanext.bigquery_datastore.dump.engine import Engine
+from ckanext.bigquery_datastore.dump.loop import in_thread
+from ckanext.bigquery_datastore.dump.plan import DumpPlan
+from ckanext.bigquery_datastore.dump.state import Ready, Running
+from ckanext.bigquery_datastore.errors import BigQueryDatastoreError, NotReachable
+
+# Between two looks at a job: it may be short, and most are not.
+_PAUSES = (0.05, 0.1, 0.2, 0.4, 0.8, 1.0)
+
+# What Cloud Storage has for a file at the end of an export. Nobody's worker is held meanwhile.
+_JOINING_SECONDS = 60
+
+_watches: dict[str, _Watch] = {}
+# A process that forks leaves its loop, and so its watches, to the parent.
+os.register_at_fork(after_in_child=_watches.clear)
+
+
+def seen(plan: DumpPlan) -> Running | None:
+    """How far the export was a moment ago; None where nobody waits for it."""
+    watch = _watches.get(plan.target)
+    return watch.state if watch and isinstance(watch.state, Running) else None
+
+
+async def wait(engine: Engine, plan: DumpPlan, state: Running, seconds: float) -> Ready | Running:
+    """The file of an export that was last seen as ``state``, or how far it is after ``seconds``.
+
+    :raises BigQueryDatastoreError: the export failed
+    """
+    watch = begin(engine, plan, state)
+    watch.waiting += 1
+    try:
+        with anyio.move_on_after(seconds):
+            await watch.ended.wait()
+    finally:
+        watch.waiting -= 1
+    return watch.result()
+
+
+def begin(engine: Engine, plan: DumpPlan, state: Running) -> _Watch:
+    """Have the next step done, and those after it as long as somebody waits. In the loop."""
+    watch = _watches.get(plan.target)
+    if watch is None:
+        watch = _watches[plan.target] = _Watch(engine, plan, state)
+        watch.task = asyncio.create_task(watch.run())
+    return watch
+
+
+class _Watch:
+    def __init__(self, engine: Engine, plan: DumpPlan, state: Running) -> None:
+        self.state: Ready | Running = state
+        self.waiting = 0
+        self.ended = anyio.Event()
+        self.task: asyncio.Task[None] | None = None
+        self._engine = engine
+        self._plan = plan
+        self._error: BigQueryDatastoreError | None = None
+
+    async def run(self) -> None:
+        """Look until the end."""
+        self._error = NotReachable("The site was interrupted while it prepared the file.")
+        try:
+            await self._look_on()
+            self._error = None
+        except BigQueryDatastoreError as err:
+            self._error = err
+        finally:
+            del _watches[self._plan.target]
+            self.ended.set()
+
+    async def _look_on(self) -> None:
+        looks = 0
+        while isinstance(state := self.state, Running):
+            if looks:
+                await anyio.sleep(_PAUSES[min(looks, len(_PAUSES)) - 1])
+                if not self.waiting:
+                    return
+            self.state = await in_thread(
+                partial(self._engine.look_again, self._plan, state, _JOINING_SECONDS)
+            )
+            looks += 1
+
+    def result(self) -> Ready | Running:
+        """For one of those who wait. A file that was published just now is new to one of them."""
+        if self.ended.is_set() and self._error is not None:
+            # One failure for all: each adds to a traceback of its own.
+            raise self._error.with_traceback(None)
+        state = self.state
+        if isinstance(state, Ready):
+            self.state = replace(state, cached=True)
+        return state

@@ -1,0 +1,170 @@
+"""The front of an ASGI server, with a stand-in for CKAN and a storage that misbehaves."""
+
+from __future__ import annotations
+
+import http.client
+import threading
+import time
+from collections.abc import Iterator
+from random import Random
+from typing import Any
+
+import pytest
+import uvicorn
+from werkzeug import Request, Response
+
+from ckanext.bigquery_datastore import handover
+from ckanext.bigquery_datastore.asgi import Front
+from ckanext.bigquery_datastore.dump.stream import ByteRange, Inline, Part, Patience, Source
+from ckanext.bigquery_datastore.handover import HEADER, Handover, Streamed
+from ckanext.bigquery_datastore.places import Places
+from ckanext.bigquery_datastore.tests.dump.upstream import Answer, Upstream
+
+PATIENCE = Patience(connect=2, read=5, tries=2, pause=0.01)
+DATA = Random(0).randbytes(3_000_000)
+
+
+class Portal:
+    """Leaves every download to the front; tells a failure that comes back from it in words."""
+
+    def __init__(self) -> None:
+        self.parts: list[Part] = []
+        self.span: ByteRange | None = None
+        self.rewrite: Any = None
+        self.headers: dict[str, str] = {}
+        self.places = Places(lambda: 1)
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
+        request = Request(environ)
+        handed = handover.of(environ)
+        assert isinstance(handed, Handover)
+        response = Response("a page", headers=self.headers)
+        if request.path == "/file":
+            response = self._file(handed)
+        if request.path == "/replaced":
+            # What a middleware may do with CKAN's answer.
+            self._file(handed)
+        return response(environ, start_response)
+
+    def await_free_place(self) -> None:
+        """The server may be a moment behind its client."""
+        end = time.monotonic() + 5
+        while self.places.taken:
+            assert time.monotonic() < end
+            time.sleep(0.01)
+
+    def _file(self, handed: Handover) -> Response:
+        if handed._outcome:
+            return Response(str(handed._outcome[1]), 502)
+        work = Streamed("data", self.parts, self.span, PATIENCE, self.rewrite)
+        response = Response(content_type="text/csv", headers={"ETag": '"7"'})
+        response.headers.update(handed.leave(work, self.places.take()))
+        return response
+
+
+@pytest.fixture
+def portal() -> Portal:
+    return Portal()
+
+
+@pytest.fixture
+def upstream() -> Iterator[Upstream]:
+    with Upstream() as running:
+        yield running
+
+
+@pytest.fixture
+def server(portal: Portal) -> Iterator[uvicorn.Server]:
+    settings = uvicorn.Config(Front(portal), port=0, log_config=None, timeout_graceful_shutdown=1)
+    server = uvicorn.Server(settings)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    yield server
+    server.should_exit = True
+    thread.join(20)
+    assert not thread.is_alive()
+
+
+@pytest.fixture
+def client(server: uvicorn.Server) -> Iterator[http.client.HTTPConnection]:
+    port = server.servers[0].sockets[0].getsockname()[1]
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    yield connection
+    connection.close()
+
+
+def get(client: http.client.HTTPConnection, path: str, **headers: str) -> http.client.HTTPResponse:
+    client.request("GET", path, headers=headers)
+    return client.getresponse()
+
+
+def test_a_file_comes_whole_with_ckans_headers(portal, upstream, client):
+    portal.parts = [Inline(b"head"), Source(upstream.put("a", DATA), len(DATA), 1)]
+    answer = get(client, "/file")
+    assert (answer.status, answer.read()) == (200, b"head" + DATA)
+    assert (answer.headers["ETag"], answer.headers[HEADER]) == ('"7"', None)
+    # On the same connection, and the place is free again.
+    portal.span = ByteRange(2, 9)
+    assert get(client, "/file").read() == b"ad" + DATA[:6]
+
+
+def test_rows_are_rewritten_on_their_way(portal, upstream, client):
+    portal.parts = [Source(upstream.put("a", DATA), len(DATA), 1)]
+    portal.rewrite = lambda chunks: (bytes(reversed(chunk)) for chunk in chunks)
+    answer = get(client, "/file")
+    assert sorted(answer.read()) == sorted(DATA)
+
+
+@pytest.mark.parametrize("rewrite", [None, lambda chunks: (b"x" for _ in chunks)])
+def test_a_refusal_before_the_first_byte_is_ckans_to_tell(portal, upstream, client, rewrite):
+    portal.parts = [Inline(b"head"), Source(upstream.put("a", b"", Answer(status=404)), 3, 1)]
+    portal.rewrite = rewrite
+    answer = get(client, "/file")
+    assert (answer.status, b"any more" in answer.read()) == (502, True)
+    portal.await_free_place()
+
+
+@pytest.mark.parametrize("rewrite", [None, lambda chunks: (chunk.upper() for chunk in chunks)])
+def test_a_failure_in_mid_stream_breaks_the_clients_connection(portal, upstream, client, rewrite):
+    url = upstream.put("a", DATA, Answer(drop_after=2_000_000), Answer(status=404))
+    portal.parts = [Source(url, len(DATA), 1)]
+    portal.rewrite = rewrite
+    answer = get(client, "/file")
+    assert answer.status == 200
+    with pytest.raises(http.client.IncompleteRead):
+        answer.read()
+    portal.await_free_place()
+
+
+@pytest.mark.parametrize("rewrite", [None, lambda chunks: chunks])
+def test_a_client_who_leaves_releases_connection_and_place(portal, upstream, client, rewrite):
+    stalled = Answer(stall_after=1_000_000)
+    portal.parts = [Source(upstream.put("a", DATA, stalled), len(DATA), 1)]
+    portal.rewrite = rewrite
+    answer = get(client, "/file")
+    assert len(answer.read(1000)) == 1000
+    answer.close()
+    client.close()
+    upstream.wait_until(lambda now: now.open_connections == 0, seconds=5)
+    portal.await_free_place()
+
+
+def test_a_server_that_ends_breaks_what_is_not_whole(portal, upstream, server, client):
+    portal.parts = [Source(upstream.put("a", DATA, Answer(stall_after=9)), len(DATA), 1)]
+    answer = get(client, "/file")
+    server.should_exit = True
+    with pytest.raises((http.client.IncompleteRead, ConnectionError)):
+        answer.read()
+    upstream.wait_until(lambda now: now.open_connections == 0, seconds=5)
+
+
+def test_a_header_that_is_not_of_this_request_hands_nothing_over(portal, upstream, client):
+    portal.parts = [Source(upstream.put("a", DATA), len(DATA), 1)]
+    portal.headers = {HEADER: "made up"}
+    for path in ("/page", "/replaced"):
+        answer = get(client, path, **{HEADER: "made up"})
+        assert (answer.status, answer.read(), answer.headers[HEADER]) == (200, b"a page", None)
+    assert upstream.requests == []
+    portal.await_free_place()
