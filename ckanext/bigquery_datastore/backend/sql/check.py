@@ -9,7 +9,8 @@ means; only a text with a backtick in it is read as GoogleSQL.
 
     parse     the text as a tree
     rules     what the tree may hold
-    rewrite   the tables' full names, PostgreSQL's meaning
+    postgres  what it means, in GoogleSQL, with the tables' full names
+    rewrite   the tables' full names, where it is GoogleSQL already
     write     the text that is run, read again as GoogleSQL: the same tree, by the same rules
 """
 
@@ -22,6 +23,9 @@ from sqlglot import exp
 
 from ckanext.bigquery_datastore.backend.sql import rewrite, rules
 from ckanext.bigquery_datastore.backend.sql.parse import parse
+from ckanext.bigquery_datastore.backend.sql.postgres import aggregates, functions
+from ckanext.bigquery_datastore.backend.sql.postgres.queries import Queries
+from ckanext.bigquery_datastore.backend.sql.postgres.scope import Field
 from ckanext.bigquery_datastore.backend.sql.rules import NotAllowed
 from ckanext.bigquery_datastore.backend.sql.write import rewritten, write
 from ckanext.bigquery_datastore.backend.table.model import Column, Table
@@ -36,13 +40,21 @@ MOST_TABLES = 49
 
 _INT64_MAX = 2**63 - 1
 
+#: PostgreSQL's functions that are known here, aggregates and those of windows included.
+#: ALL of a list looks like one.
+_NAMES = functions.NAMES | aggregates.NAMES | aggregates.WINDOWS | {"all"}
+
 
 @dataclass(frozen=True)
 class Checked:
-    """A query that may be run: its tree, the tables that it reads, as they were resolved."""
+    """A query that may be run: its tree, the tables that it reads, as they were resolved.
+
+    ``outputs`` are its columns, of a query that was read as PostgreSQL.
+    """
 
     expression: exp.Query
     tables: tuple[Table, ...]
+    outputs: tuple[Field, ...] | None = None
 
     def sql(self, most_rows: int | None = None) -> str:
         """GoogleSQL. ``most_rows`` lowers the query's own limit, or sets one."""
@@ -73,9 +85,14 @@ def parse_select(
     :raises Invalid: it is not exactly one SELECT, or not written as PostgreSQL or GoogleSQL
     :raises NotAllowed: it does more than read tables of the DataStore
     """
-    query = parse(text)
-    rules.check_nodes(query)
-    rules.check_functions(query)
+    parsed = parse(text)
+    query = parsed.query
+    if parsed.is_postgresql:
+        rules.check_nodes(query, rules.POSTGRESQL_NODES)
+        rules.check_functions(query, rules.POSTGRESQL_FUNCTIONS, _NAMES)
+    else:
+        rules.check_nodes(query)
+        rules.check_functions(query)
     names = rules.table_names(query)
     if len(names) > MOST_TABLES:
         raise Invalid({"query": [f"The query reads more than {MOST_TABLES} tables"]})
@@ -85,12 +102,14 @@ def parse_select(
         if table is None or name.startswith("_"):
             raise Invalid({"query": [f'relation "{name}" does not exist']})
     tables = {name: table for name, table in found.items() if table is not None}
-    rewrite.divide_integers(query, tables)
-    rewrite.qualify(query, tables)
-    rewrite.name_outputs(query)
-    checked = Checked(
-        rewritten(query), tuple({table.id: table for table in tables.values()}.values())
-    )
+    outputs = None
+    if parsed.is_postgresql:
+        query, outputs = Queries(tables).query(query).finished()
+    else:
+        rewrite.qualify(query, tables)
+        rewrite.name_outputs(query)
+    read = tuple({table.id: table for table in tables.values()}.values())
+    checked = Checked(rewritten(query), read, outputs)
     _check_written(checked.expression, checked.tables)
     checked.sql()
     return checked

@@ -1,11 +1,11 @@
-"""A checked query in BigQuery's terms: full names, PostgreSQL's division, names of outputs."""
+"""A checked query of GoogleSQL with the tables' full names, and names for its outputs. Pure."""
 
 from __future__ import annotations
 
 from sqlglot import exp
 
 from ckanext.bigquery_datastore.backend.sql.rules import is_own
-from ckanext.bigquery_datastore.backend.table.model import ID, Table
+from ckanext.bigquery_datastore.backend.table.model import Table
 
 #: What PostgreSQL calls the column of a function that has no alias, where sqlglot's name differs.
 OUTPUT_NAMES = {
@@ -45,46 +45,6 @@ def qualify(query: exp.Expr, tables: dict[str, Table]) -> None:
     for identifier in query.find_all(exp.Identifier):
         # Words that PostgreSQL takes for names can be keywords of GoogleSQL.
         identifier.set("quoted", True)
-
-
-def divide_integers(query: exp.Expr, tables: dict[str, Table]) -> None:
-    """Let PostgreSQL's ``7 / 2`` be 3: BigQuery's is 3.5, and its DIV cuts the fraction off.
-
-    Only where both sides are surely whole numbers. A column is one where every table has it so,
-    and the query gives nothing else its name.
-    """
-    columns: dict[str, set[str]] = {}
-    for column in (column for table in tables.values() for column in table.columns):
-        kind = "int4" if column.name == ID else column.type.name  # core's _id is an int
-        columns.setdefault(column.name, set()).add(kind)
-    for alias in query.find_all(exp.Alias):
-        columns.pop(alias.alias, None)
-    for node in list(query.find_all(exp.Div)):
-        if node.args.get("typed") and all(
-            _is_whole(part, columns) for part in (node.this, node.expression)
-        ):
-            node.replace(exp.IntDiv(this=node.this, expression=node.expression))
-
-
-_WHOLE = {"int2", "int4", "int8"}
-
-
-def _is_whole(node: exp.Expr, columns: dict[str, set[str]]) -> bool:
-    if isinstance(node, exp.Column):
-        return columns.get(node.name, {""}) <= _WHOLE
-    if isinstance(node, exp.Literal):
-        return node.is_int
-    if isinstance(node, exp.Cast):
-        return node.to.this in exp.DataType.INTEGER_TYPES
-    if isinstance(node, exp.Sum):
-        # The sum of int8 is a numeric.
-        kinds = [columns.get(c.name, {""}) for c in node.find_all(exp.Column)]
-        return _is_whole(node.this, columns) and not any("int8" in found for found in kinds)
-    if isinstance(node, (exp.Paren, exp.Neg, exp.Min, exp.Max, exp.Abs)):
-        return _is_whole(node.this, columns)
-    if isinstance(node, (exp.Add, exp.Sub, exp.Mul, exp.Div, exp.IntDiv, exp.Mod)):
-        return _is_whole(node.this, columns) and _is_whole(node.expression, columns)
-    return isinstance(node, (exp.Count, exp.Length, exp.RowNumber))
 
 
 def name_outputs(query: exp.Query) -> None:

@@ -26,6 +26,9 @@ NODES = words(
     "IntervalSpan Cube Rollup GroupingSets"
 )
 
+#: The same for what is read as PostgreSQL, where lists and lengths have a place.
+POSTGRESQL_NODES = NODES | words("Array DataTypeParam")
+
 #: Functions that only compute. Names are sqlglot's classes.
 FUNCTIONS = words(
     "Count CountIf Sum Avg Min Max Stddev StddevPop StddevSamp Variance VariancePop Corr "
@@ -39,8 +42,17 @@ FUNCTIONS = words(
     "LastValue NthValue MD5 SHA SHA2 ToBase64"
 )
 
+#: Those of PostgreSQL that have a syntax of their own; the others go by their names.
+POSTGRESQL_FUNCTIONS = words(
+    "Substring StrPosition Trim Extract CurrentDate CurrentTimestamp Localtimestamp Pow"
+)
+
 #: The same in GoogleSQL, with what PostgreSQL's become there.
-WRITTEN_FUNCTIONS = FUNCTIONS | words("Datetime Timestamp ByteLength")
+WRITTEN_FUNCTIONS = FUNCTIONS | words(
+    "Datetime Timestamp ByteLength DateAdd DateSub DateDiff DatetimeAdd DatetimeDiff "
+    "TimestampDiff TimeDiff UnixMicros TimeToStr Format Unicode IsNan IsInf ArrayToString Array "
+    "TsOrDsToDatetime TsOrDsToTimestamp TsOrDsToTime Hex LowerHex TimestampFromParts"
+)
 
 #: Functions by name that sqlglot has no class for, alike in PostgreSQL and BigQuery.
 NAMED_FUNCTIONS = frozenset({"octet_length", "bit_length"})
@@ -61,15 +73,15 @@ class NotAllowed(BigQueryDatastoreError):
     is_for_visitors = True
 
 
-def check_nodes(query: exp.Expr) -> None:
+def check_nodes(query: exp.Expr, nodes: Collection[str] = NODES) -> None:
     for node in query.walk():
         name = type(node).__name__
         if isinstance(node, exp.Dot):
             # A function of a dataset, or a field of what was not asked for by its name.
             raise NotAllowed(f"Not authorized to call function {node.sql()[:100]}")
-        if isinstance(node, exp.Func) and name not in NODES:
+        if isinstance(node, exp.Func) and name not in nodes:
             continue  # see check_functions
-        if name not in NODES:
+        if name not in nodes:
             raise Invalid({"query": [f"Invalid query AST element: {name}"]})
         for part in _REFUSED_PARTS.get(name, ()):
             if node.args.get(part):
@@ -82,19 +94,31 @@ def check_nodes(query: exp.Expr) -> None:
             raise Invalid({"query": ["Invalid query AST element: TableAlias with columns"]})
         if node.depth > DEEPEST:
             raise Invalid({"query": ["The query is nested too deeply"]})
-        if isinstance(node, exp.Star) and not isinstance(
-            node.parent, (exp.Select, exp.Count, exp.Column)
+        if (
+            isinstance(node, exp.Star)
+            and not isinstance(node.parent, (exp.Select, exp.Count, exp.Column))
+            and not _is_counted(node)
         ):
             raise Invalid({"query": ["Invalid query AST element: Star"]})
 
 
-def check_functions(query: exp.Expr, functions: Collection[str] = FUNCTIONS) -> None:
+def _is_counted(star: exp.Star) -> bool:
+    """Whether it is that of ``count(*)``, a function like any other in PostgreSQL's tree."""
+    call = star.parent
+    return isinstance(call, exp.Anonymous) and call.name.lower() == "count"
+
+
+def check_functions(
+    query: exp.Expr,
+    functions: Collection[str] = FUNCTIONS,
+    named: Collection[str] = NAMED_FUNCTIONS,
+) -> None:
     for node in query.find_all(exp.Func):
         name = type(node).__name__
-        if name in NODES or name in functions:
+        if name in NODES or name in functions or isinstance(node, exp.Array):
             continue
         called = node.name if isinstance(node, exp.Anonymous) else node.sql_name()
-        if isinstance(node, exp.Anonymous) and called.lower() in NAMED_FUNCTIONS:
+        if isinstance(node, exp.Anonymous) and called.lower() in named:
             continue
         raise NotAllowed(f"Not authorized to call function {called}")
 

@@ -48,14 +48,18 @@ _FUNCTION = re.compile(r"[A-Za-z_]+")
 _KEYWORDS = re.compile(r"[A-Za-z]+( [A-Za-z]+)*")
 
 
+def check_name(name: str) -> None:
+    """Refuse a name that GoogleSQL could read as more than that."""
+    if not name or _UNWRITABLE_NAME.search(name):
+        raise Invalid({"query": [f"A name cannot hold these characters: {name[:100]!r}"]})
+
+
 class _Writer(BigQuery.Generator):
     """sqlglot's writer of GoogleSQL, whose words are ours."""
 
     def identifier_sql(self, expression: exp.Identifier) -> str:
-        name = expression.name
-        if not name or _UNWRITABLE_NAME.search(name):
-            raise Invalid({"query": [f"A name cannot hold these characters: {name[:100]!r}"]})
-        return quote_name(name)
+        check_name(expression.name)
+        return quote_name(expression.name)
 
     def literal_sql(self, expression: exp.Literal) -> str:
         text = expression.name
