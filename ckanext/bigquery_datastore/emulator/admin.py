@@ -150,6 +150,7 @@ class Admin:
                 raise ApiError("invalid", f"There is no switch {name}.")
             setattr(self.switches, name, bool(value))
         self.bigquery.queries.judges = self.switches.googlesql
+        self.bigquery.history.keeps = self.switches.history
 
     async def _key(self, request: Request) -> Response:
         body = await read_json(request)

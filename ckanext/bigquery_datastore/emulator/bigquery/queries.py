@@ -37,6 +37,7 @@ from .engine import Engine, TableName, quote_name
 from .exports import Exporter, parse_export
 from .job import Job
 from .load_reading import types_of
+from .renames import rename
 from .shards import Source
 from .sizes import billed
 from .tables import enter, touched
@@ -117,9 +118,15 @@ class Queries:
                 parameters = job.settings.get("queryParameters") or []
                 if definition := definition_of(job.project, sql, parameters):
                     self._define(job, definition)
-                else:
+                elif not self._rename(job, sql):
                     self._check_drops(job, sql)
                     self._execute(job, sql)
+
+    def _rename(self, job: Job, sql: str) -> bool:
+        try:
+            return rename(self._context, self._engine, job.project, sql)
+        except DomainError as error:
+            raise ApiError.of(error) from error
 
     def _check(self, job: Job, sql: str) -> None:
         """What GoogleSQL refuses goes no further."""

@@ -233,7 +233,7 @@ def test_an_export_that_runs_too_long_is_stopped_and_said_to_be(place):
 
 
 def test_a_job_that_bigquery_does_not_stop_in_time_is_cancelled(place, monkeypatch):
-    monkeypatch.setattr(engine_module, "_CANCEL_SECONDS", 0)
+    monkeypatch.setattr("ckanext.bigquery_datastore.dump.work._CANCEL_SECONDS", 0)
     plan = place.plan("t", "csv")
     place = replace(place, labels={"emulator_run_seconds": "60"})
     assert isinstance(place.advance(plan, seconds=0), Running)
