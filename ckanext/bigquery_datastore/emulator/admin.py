@@ -3,7 +3,9 @@
 | request | what it does |
 |---|---|
 | GET health | both services: 200, or 503 with which one is down |
-| GET jobs?statement_type=&label=&limit= | jobs, counted by statement type; refused duplicates |
+| GET jobs?statement_type=&label=&identity=&since=&limit= | jobs, counted by type; refused ones |
+| GET costs?statement_type=&label=&identity=&since= | bytes and dollars of the same: see ``costs`` |
+| GET, PUT meter | ``factor``: every table counts as so many times its bytes |
 | GET, PUT, DELETE defaults | run time and shards of the jobs to come: see ``Defaults`` |
 | PUT tables/PROJECT/DATASET/TABLE | merged into what tables.get shows; null takes away |
 | GET, POST, DELETE faults[/ID] | rules of what goes wrong: see ``faults`` |
@@ -19,6 +21,7 @@ For instance ``PUT defaults {"run_seconds": {"EXPORT_DATA": "2m"}, "shards": 3}`
 
 from __future__ import annotations
 
+import time
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -26,6 +29,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from . import costs
 from .bigquery.api import BigQuery, read_json
 from .bigquery.job import Job
 from .bigquery.jobs import Defaults, counts, seconds_of
@@ -56,6 +60,8 @@ class Admin:
         return [
             Route("/emulator/health", self._health),
             Route("/emulator/jobs", self._jobs),
+            Route("/emulator/costs", self._costs),
+            Route("/emulator/meter", self._meter, methods=["GET", "PUT"]),
             Route("/emulator/defaults", self._defaults, methods=["GET", "PUT", "DELETE"]),
             Route(table, self._table, methods=["PUT"]),
             Route("/emulator/faults", self._all_faults, methods=["GET", "POST", "DELETE"]),
@@ -78,15 +84,8 @@ class Admin:
         return JSONResponse(words, status_code=200 if all(parts.values()) else 503)
 
     async def _jobs(self, request: Request) -> Response:
-        query = request.query_params
-        kind, label = query.get("statement_type"), query.get("label")
-        jobs = [
-            job
-            for job in self.bigquery.jobs.all()
-            if (not kind or kind in (job.statement_type, job.kind.upper()))
-            and (not label or _has_label(job, label))
-        ]
-        limit = int(query.get("limit", 100))
+        jobs = self._asked_for(request)
+        limit = int(request.query_params.get("limit", 100))
         return JSONResponse(
             {
                 "count": len(jobs),
@@ -95,6 +94,29 @@ class Admin:
                 "jobs": [job.resource() for job in jobs[:limit]],
             }
         )
+
+    def _asked_for(self, request: Request) -> list[Job]:
+        """The jobs that a request names by their kind, a label, who started them, and when."""
+        query = request.query_params
+        kind, label = query.get("statement_type"), query.get("label")
+        identity, since = query.get("identity"), float(query.get("since", 0))
+        return [
+            job
+            for job in self.bigquery.jobs.all()
+            if (not kind or kind in (job.statement_type, job.kind.upper()))
+            and (not label or _has_label(job, label))
+            and (not identity or job.user == identity)
+            and job.created >= since
+        ]
+
+    async def _costs(self, request: Request) -> Response:
+        return JSONResponse({**costs.report(self._asked_for(request)), "now": time.time()})
+
+    async def _meter(self, request: Request) -> Response:
+        meter = self.bigquery.meter
+        if request.method == "PUT":
+            meter.factor = float((await read_json(request))["factor"])
+        return JSONResponse({"factor": meter.factor})
 
     async def _defaults(self, request: Request) -> Response:
         jobs = self.bigquery.jobs
@@ -149,8 +171,8 @@ class Admin:
             if name not in asdict(self.switches):
                 raise ApiError("invalid", f"There is no switch {name}.")
             setattr(self.switches, name, bool(value))
-        self.bigquery.queries.judges = self.switches.googlesql
-        self.bigquery.history.keeps = self.switches.history
+        self.bigquery.costing.judges = self.switches.googlesql
+        self.bigquery.runtime.history.keeps = self.switches.history
 
     async def _key(self, request: Request) -> Response:
         body = await read_json(request)
@@ -168,6 +190,7 @@ class Admin:
         self.bigquery.jobs.defaults = Defaults()
         self.bigquery.jobs.refused.clear()
         self.bigquery.tables.extras.clear()
+        self.bigquery.meter.factor = 1.0
         self._set_switches(asdict(Switches()))
         return JSONResponse({})
 

@@ -18,7 +18,10 @@ from starlette.routing import Route
 
 from ..errors import STATUS, ApiError
 from ..faults import Faults
+from ..identities import of_request
 from ..storage.client import StorageClient
+from .billing import Meter
+from .costing import Costing
 from .exports import Exporter
 from .job import Job
 from .jobs import JOB_ID, Jobs, new_id
@@ -50,9 +53,11 @@ class BigQuery:
         self.runtime = runtime
         self.jobs = Jobs(runtime.data, runtime.engine, faults)
         exporter = Exporter(runtime.context, runtime.engine, storage)
-        self.queries = Queries(runtime.context, runtime.engine, exporter, judge)
+        self.meter = Meter(runtime.context)
+        self.costing = Costing(runtime.context, self.meter, judge)
+        self.queries = Queries(runtime.context, runtime.engine, exporter, self.costing)
         self._loader = Loader(runtime.context, runtime.engine, storage)
-        self.tables = Tables(runtime, read_json)
+        self.tables = Tables(runtime, read_json, self.meter)
         self._uploads = Uploads(runtime.data / "uploads")
         self._work: dict[str, Callable[[Job], None]] = {
             "query": self.queries.run,
@@ -111,21 +116,22 @@ class BigQuery:
                 return str(found.location)
         return "US"
 
-    def _submit(self, job: Job) -> None:
+    def _submit(self, job: Job, who: str) -> None:
+        job.user = who
         self.jobs.add(job)
         self.jobs.start(job, self._work[job.kind])
 
     async def _insert(self, request: Request) -> Response:
         job = self._new_job(request.path_params["project"], await read_json(request))
-        return JSONResponse(await self._started(job))
+        return JSONResponse(await self._started(job, request))
 
-    async def _started(self, job: Job) -> dict[str, Any]:
+    async def _started(self, job: Job, request: Request) -> dict[str, Any]:
         """Start the job; one without a run time is waited for a little."""
         if job.configuration.get("dryRun"):
             await self.runtime.in_thread(lambda: self.queries.dry_run(job))
             job.state, job.id = "DONE", job.id
             return job.resource()
-        self._submit(job)
+        self._submit(job, of_request(request.scope))
         if job.run_seconds <= 0:
             await _wait(job.finished, _AT_ONCE_SECONDS)
         return job.resource()
@@ -193,9 +199,9 @@ class BigQuery:
             {"configuration": configuration, "jobReference": {"location": body.get("location")}},
         )
         if configuration.get("dryRun"):
-            await self._started(job)
+            await self._started(job, request)
             return JSONResponse({**self._page(job, 0, 0), "jobReference": job.reference})
-        self._submit(job)
+        self._submit(job, of_request(request.scope))
         timeout = float(body.get("timeoutMs") or _LONG_POLL_SECONDS * 1000) / 1000
         return await self._answer(job, timeout, 0, int(body.get("maxResults") or 100_000))
 
@@ -226,7 +232,7 @@ class BigQuery:
             "jobComplete": job.state == "DONE",
             "totalBytesProcessed": query.get("totalBytesProcessed", "0"),
             "totalBytesBilled": query.get("totalBytesBilled", "0"),
-            "cacheHit": False,
+            "cacheHit": query.get("cacheHit", False),
         }
         if job.state != "DONE":
             return body
@@ -259,7 +265,7 @@ class BigQuery:
             location = request.url.include_query_params(upload_id=upload_id)
             return Response(status_code=200, headers={"location": str(location)})
         body, file = await self._uploads.multipart(request)
-        return JSONResponse(await self._started(self._new_job(project, body, file)))
+        return JSONResponse(await self._started(self._new_job(project, body, file), request))
 
     async def _upload_part(self, request: Request) -> Response:
         upload = await self._uploads.receive(request)
@@ -268,7 +274,7 @@ class BigQuery:
             headers = {"range": f"bytes=0-{last}"} if upload.received else {}
             return Response(status_code=308, headers=headers)
         job = self._new_job(upload.project, upload.body, upload.file)
-        return JSONResponse(await self._started(job))
+        return JSONResponse(await self._started(job, request))
 
     async def _other(self, request: Request) -> Response:
         answer = await self.runtime.call(dict(request.scope), await request.body())

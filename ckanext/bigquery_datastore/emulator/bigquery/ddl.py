@@ -13,12 +13,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import sqlglot
-from bqemulator.catalog.models import Clustering, TableFieldSchema, TableMeta, TableSchema
+from bqemulator.catalog.models import (
+    Clustering,
+    RangePartitioning,
+    TableFieldSchema,
+    TableMeta,
+    TableSchema,
+)
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
 from sqlglot.expressions import Expression  # type: ignore[attr-defined]
 
 from ..errors import ApiError
+from . import partitioning
 from .engine import TableName
 from .names import check_names
 from .tables import fields_of
@@ -30,6 +37,7 @@ class Definition:
 
     target: TableName
     fields: tuple[TableFieldSchema, ...]
+    partitioning: RangePartitioning | None
     clustering: tuple[str, ...]
     description: str | None
     labels: Mapping[str, str]
@@ -46,12 +54,13 @@ class Definition:
         if existing.table_type == "VIEW":
             raise ApiError("invalid", f"{self.target} is a view, and no table to replace.")
         had = existing.clustering.fields if existing.clustering else ()
-        if had != self.clustering:
+        if had != self.clustering or existing.range_partitioning != self.partitioning:
             raise ApiError(
                 "invalid",
                 "Cannot replace a table with a different partitioning spec. Instead, DROP the "
-                f"table, and then recreate it. New partitioning spec is {_spec(self.clustering)} "
-                f"and existing spec is {_spec(had)}",
+                "table, and then recreate it. New partitioning spec is "
+                f"{_spec(self.partitioning, self.clustering)} and existing spec is "
+                f"{_spec(existing.range_partitioning, had)}",
             )
 
     @property
@@ -59,14 +68,22 @@ class Definition:
         """What the catalogue's entry has to say from now on."""
         return {
             "schema": TableSchema(fields=self.fields),
+            "range_partitioning": self.partitioning,
             "clustering": Clustering(fields=self.clustering) if self.clustering else None,
             "description": self.description,
             "labels": dict(self.labels),
         }
 
 
-def _spec(clustering: Sequence[str]) -> str:
-    return f"clustering({','.join(clustering)})" if clustering else "none"
+def _spec(partitioning: RangePartitioning | None, clustering: Sequence[str]) -> str:
+    ranges = (
+        f"range_partitioning({partitioning.field},{partitioning.start},{partitioning.end},"
+        f"{partitioning.interval})"
+        if partitioning
+        else ""
+    )
+    keys = f"clustering({','.join(clustering)})" if clustering else ""
+    return " ".join(filter(None, (ranges, keys))) or "none"
 
 
 def definition_of(
@@ -87,9 +104,11 @@ def definition_of(
     }
     table = schema.this
     options = _options(tree.args.get("properties"), values)
+    fields = fields_of([_field(column, values) for column in schema.expressions])
     return Definition(
         target=TableName(table.catalog or project, table.db, table.name),
-        fields=fields_of([_field(column, values) for column in schema.expressions]),
+        fields=fields,
+        partitioning=partitioning.of_ddl(tree, fields),
         clustering=_clustering(tree),
         description=options.get("description"),
         labels=options.get("labels") or {},

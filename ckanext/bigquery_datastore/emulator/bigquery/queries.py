@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import Any
 
 import duckdb
 import sqlglot
 from bqemulator.api.dependencies import AppContext
 from bqemulator.api.routes.jobs import _apply_default_dataset, _destructive_dry_run_schema
-from bqemulator.catalog.models import TableFieldSchema
 from bqemulator.domain.errors import DomainError
 from bqemulator.jobs.error_mapper import translate_runtime_error
 from bqemulator.jobs.executor import (
@@ -30,7 +27,11 @@ from bqemulator.sql.translator import SQLTranslator
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
-from ..errors import ApiError
+from ..errors import ApiError, Stopped
+from . import partitioning
+from .billing import Cost
+from .cache import Results
+from .costing import Costing
 from .ddl import Definition, definition_of, dropped_columns
 from .dialect import column_names
 from .engine import Engine, TableName, quote_name
@@ -39,24 +40,12 @@ from .job import Job
 from .load_reading import types_of
 from .renames import rename
 from .shards import Source
-from .sizes import billed
-from .tables import enter, touched
-
-if TYPE_CHECKING:
-    from .googlesql.judge import Judge
+from .tables import enter, refresh, touched
 
 _CALLER = CallerIdentity(principal="user:anonymous@bqemulator.local", is_authenticated=False)
 # https://cloud.google.com/bigquery/docs/reference/rest/v2/Job#JobStatistics2
 _MOST_REFERENCES = 50
 _READS = ("SELECT", "EXPORT_DATA")
-
-
-@dataclass(frozen=True)
-class Cost:
-    """Bytes of a query: read, and to be paid."""
-
-    processed: int
-    billed: int
 
 
 def statement_type(sql: str) -> str:
@@ -77,12 +66,16 @@ class Queries:
     """Runs query jobs on one engine."""
 
     def __init__(
-        self, context: AppContext, engine: Engine, exporter: Exporter, judge: Judge | None = None
+        self,
+        context: AppContext,
+        engine: Engine,
+        exporter: Exporter,
+        costing: Costing,
     ) -> None:
         self._context = context
+        self._costing = costing
+        self._results = Results()
         self._engine = engine
-        self._judge = judge
-        self.judges = True  # whether GoogleSQL is asked, where it is there: a switch
         self._exporter = exporter
         self._translator = SQLTranslator()
 
@@ -97,10 +90,26 @@ class Queries:
     def run(self, job: Job) -> None:
         """Run the job's statement. A read sees the data as it was when the job started."""
         sql = self.sql_of(job)
-        self._check(job, sql)
-        cost = self.cost(job.project, sql)
-        self._note(job, cost)
-        self._limit(job, cost)
+        self._note(job, cost := self._costing.cost(job, sql))
+        names = self._referenced(job.project, sql)
+        catalog = self._context.catalog
+        tables = [catalog.get_table(name.project, name.dataset, name.table) for name in names]
+        key = self._results.key(job, sql, tables)
+        if self._results.give(key, job):
+            job.wait_until(1)
+            return
+        try:
+            self._limit(job, cost)
+            self._run(job, sql)
+            self._results.keep(key, job)
+        except Stopped:
+            raise  # https://cloud.google.com/bigquery/pricing: a cancelled query may cost as much
+        except Exception:
+            # "You aren't charged for queries that return an error": the same page.
+            job.statistics["query"]["totalBytesBilled"] = "0"
+            raise
+
+    def _run(self, job: Job, sql: str) -> None:
         if job.statement_type == "EXPORT_DATA":
             self._export(job, sql)
         elif job.statement_type in _READS:
@@ -121,6 +130,7 @@ class Queries:
                 elif not self._rename(job, sql):
                     self._check_drops(job, sql)
                     self._execute(job, sql)
+                    self._partition(job, sql)
 
     def _rename(self, job: Job, sql: str) -> bool:
         try:
@@ -128,22 +138,16 @@ class Queries:
         except DomainError as error:
             raise ApiError.of(error) from error
 
-    def _check(self, job: Job, sql: str) -> None:
-        """What GoogleSQL refuses goes no further."""
-        if self._judge is None or not self.judges:
+    def _partition(self, job: Job, sql: str) -> None:
+        """Note the partitions of a table that bqemulator has made without them."""
+        tree = partitioning.of_created(sql)
+        if tree is None:
             return
-        if job.statement_type == "SCRIPT":
-            self._judge.check_script(sql)
-        else:
-            parameters = job.settings.get("queryParameters") or ()
-            self._judge.check(sql, parameters, partial(self._fields, job.project))
-
-    def _fields(self, project: str, names: Sequence[str]) -> Sequence[TableFieldSchema] | None:
-        """The columns of a table by its names; None where there is no such table."""
-        if not 2 <= len(names) <= 3:
-            return None
-        meta = self._context.catalog.get_table(*([project, *names][-3:]))
-        return meta.schema_.fields if meta is not None and meta.schema_.fields else None
+        name, catalog = partitioning.target_of(tree, job.project), self._context.catalog
+        refresh(self._context, name)
+        meta = catalog.get_table(name.project, name.dataset, name.table)
+        if meta is not None and (ranges := partitioning.of_ddl(tree, meta.schema_.fields)):
+            catalog.update_table(touched(meta, range_partitioning=ranges))
 
     def _check_drops(self, job: Job, sql: str) -> None:
         """Clustering columns stay: bqemulator would drop them, and BigQuery does not."""
@@ -162,9 +166,10 @@ class Queries:
     def dry_run(self, job: Job) -> None:
         """Fill in bytes and schema without running anything."""
         sql = self.sql_of(job)
-        self._check(job, sql)
-        cost = self.cost(job.project, sql)
-        self._note(job, cost)
+        cost = self._costing.cost(job, sql)
+        self._note(job, replace(cost, processed=cost.most_processed, billed=cost.most_billed))
+        if cost.processed < cost.most_processed:
+            job.statistics["query"]["totalBytesProcessedAccuracy"] = "UPPER_BOUND"
         job.settings.setdefault("dryRun", True)
         query = job.statistics["query"]
         query["totalBytesBilled"] = "0"
@@ -300,17 +305,6 @@ class Queries:
         sql, values = bind_parameters(qualified, job.settings.get("queryParameters"))
         return sql, values
 
-    def cost(self, project: str, sql: str) -> Cost:
-        """Bytes of the tables that the statement names."""
-        sizes = []
-        for name in tables_of(project, sql):
-            meta = self._context.catalog.get_table(name.project, name.dataset, name.table)
-            if meta is not None and meta.table_type != "VIEW":
-                sizes.append(meta.num_bytes)
-            elif meta is not None and meta.view_query:
-                sizes.append(self.cost(project, meta.view_query).processed)
-        return Cost(sum(sizes), billed([size for size in sizes if size]))
-
     def _note(self, job: Job, cost: Cost) -> None:
         processed = str(cost.processed)
         job.statistics["totalBytesProcessed"] = processed
@@ -339,11 +333,11 @@ class Queries:
 
     def _limit(self, job: Job, cost: Cost) -> None:
         limit = job.settings.get("maximumBytesBilled")
-        if limit is not None and cost.billed > int(limit):
+        if limit is not None and cost.most_billed > int(limit):
             raise ApiError(
                 "bytesBilledLimitExceeded",
                 f"Query exceeded limit for bytes billed: {int(limit)}. "
-                f"{cost.billed} or higher required.",
+                f"{cost.most_billed} or higher required.",
             )
 
 

@@ -1,9 +1,7 @@
-"""How many bytes BigQuery would count: of a table, and of a query over tables.
+"""How many bytes BigQuery would count for a value, a table, and tables that are read.
 
 Sizes by type are those of BigQuery's page "Data type sizes": INT64 and FLOAT64 8,
 BOOL 1, STRING and BYTES 2 + their bytes, NUMERIC 16, ... and NULL nothing.
-A query is counted with the whole of every table it names, not only the columns
-it reads: the emulator does not look into columns.
 """
 
 from __future__ import annotations
@@ -62,5 +60,8 @@ def table_size(fields: tuple[TableFieldSchema, ...], table: str) -> str:
 
 
 def billed(processed: list[int]) -> int:
-    """Bytes billed for tables of these sizes: MB rounded up, 10 MB a table at least."""
-    return sum(max(MINIMUM_BILLED, -(-size // MEGABYTE) * MEGABYTE) for size in processed)
+    """Bytes billed for these bytes of tables: MB rounded up, 10 MB a table at least.
+
+    Of a table that no byte is read of (COUNT(*)) nothing is billed.
+    """
+    return sum(max(MINIMUM_BILLED, -(-size // MEGABYTE) * MEGABYTE) for size in processed if size)

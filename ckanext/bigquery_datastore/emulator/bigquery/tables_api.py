@@ -26,6 +26,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from ..errors import ApiError
+from . import partitioning
+from .billing import Meter
 from .engine import TableName, quote_name
 from .names import check_names
 from .runtime import Runtime
@@ -40,8 +42,9 @@ _ANONYMOUS = "_bqemu_anonymous"
 class Tables:
     """The handlers over one runtime. ``extras`` are merged into what tables.get shows."""
 
-    def __init__(self, runtime: Runtime, read_json: Callable[[Request], Any]) -> None:
+    def __init__(self, runtime: Runtime, read_json: Callable[[Request], Any], meter: Meter) -> None:
         self._runtime = runtime
+        self._meter = meter
         self._context = runtime.context
         self._read_json = read_json
         self.extras: dict[tuple[str, str, str], dict[str, Any]] = {}
@@ -75,6 +78,10 @@ class Tables:
         dataset = self._context.catalog.get_dataset(meta.project_id, meta.dataset_id)
         body["location"] = dataset.location if dataset is not None else "US"
         body["schema"] = {"fields": [rest_field(field) for field in meta.schema_.fields]}
+        for name in ("numBytes", "numActiveLogicalBytes", "numTotalLogicalBytes"):
+            body[name] = str(self._meter.scaled(meta.num_bytes))
+        if (ranges := meta.range_partitioning) is not None:
+            body["rangePartitioning"] = partitioning.as_rest(ranges)
         if meta.view_query:
             body["view"] = {"query": meta.view_query, "useLegacySql": False}
             for name in ("numRows", "numBytes", "numActiveLogicalBytes", "numTotalLogicalBytes"):
@@ -144,6 +151,7 @@ class Tables:
                     time_partitioning=_rest_to_time_partitioning(
                         body.get("timePartitioning"), None
                     ),
+                    range_partitioning=partitioning.of_rest(body.get("rangePartitioning"), fields),
                     clustering=_rest_to_clustering(body.get("clustering"), None),
                     expiration_time=_moment(body.get("expirationTime")),
                     creation_time=moment,

@@ -9,6 +9,7 @@ on; the package ``zetasql`` brings it as WebAssembly.
 | language | what of the language BigQuery has |
 | catalog | types, tables and parameters as the analyzer wants them |
 | functions | functions that BigQuery has and the open source has not |
+| reads | of which tables a statement reads which columns and rows |
 | rules | what BigQuery refuses beside the analyzer |
 | shapes | statements that differ in random names alone |
 | judge | one statement, refused or not |

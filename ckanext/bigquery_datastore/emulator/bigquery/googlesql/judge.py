@@ -14,6 +14,7 @@ import logging
 import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from operator import attrgetter
 from typing import Any
 
@@ -22,8 +23,10 @@ from cachetools import LRUCache, cachedmethod
 from zetasql.wasi._pb2.zetasql.local_service import local_service_pb2 as service_pb2
 
 from ...errors import ApiError
+from ..conditions import Read
 from .catalog import Tables, add_parameters, add_tables, empty_catalog
 from .language import analyzer_options, language_options
+from .reads import reads_of
 from .rules import broken_rule
 from .shapes import Shape, columns, shape_of
 from .wasm import Broken, Refusal, Service, TooDeep
@@ -65,17 +68,24 @@ class Judge:
         self._catalog = empty_catalog(self._language)
         # What was asked already: the tables that a shape names, and what was let pass.
         self._named: LRUCache[str, Sequence[tuple[str, ...]]] = LRUCache(_KEPT)
-        self._passed: LRUCache[object, bool] = LRUCache(_KEPT)
+        self._passed: LRUCache[object, tuple[Read, ...]] = LRUCache(_KEPT)
         self._lock = threading.Lock()
 
-    def check(self, sql: str, parameters: Iterable[Mapping[str, Any]], fields_of: FieldsOf) -> None:
-        """Raise ApiError ``invalidQuery`` where BigQuery would refuse the statement."""
+    def check(
+        self, sql: str, parameters: Iterable[Mapping[str, Any]], fields_of: FieldsOf
+    ) -> list[Read] | None:
+        """What the statement reads; None where that is not known.
+
+        Raise ApiError ``invalidQuery`` where BigQuery would refuse the statement.
+        """
         shape, given = shape_of(sql), list(parameters)
         with _refusing(shape):
             tables = self._tables(shape, fields_of)
             if tables is None:
-                return
-            self._let_pass(shape.sql, given, tables)
+                return None
+            reads = self._let_pass(shape.sql, given, tables)
+            return [replace(read, table=shape.named(read.table)) for read in reads]
+        return None
 
     def check_script(self, sql: str) -> None:
         """Raise ApiError ``invalidQuery`` where the syntax of a script is not GoogleSQL's."""
@@ -113,11 +123,13 @@ class Judge:
         return paths
 
     @cachedmethod(attrgetter("_passed"), key=_asked, lock=attrgetter("_lock"))
-    def _let_pass(self, sql: str, parameters: Sequence[Mapping[str, Any]], tables: Tables) -> bool:
+    def _let_pass(
+        self, sql: str, parameters: Sequence[Mapping[str, Any]], tables: Tables
+    ) -> tuple[Read, ...]:
         resolved = self._analyzed(sql, parameters, tables)
         if (words := broken_rule(sql, resolved)) is not None:
             raise Refusal(words)
-        return True
+        return reads_of(resolved)
 
     def _analyzed(self, sql: str, parameters: Iterable[Mapping[str, Any]], tables: Tables) -> Any:
         options, catalog = type(self._options)(), type(self._catalog)()

@@ -91,6 +91,7 @@ def analyzer_options(
         language_options=language,
         default_timezone="UTC",
         error_message_mode=public_pb2.ERROR_MESSAGE_ONE_LINE,
+        prune_unused_columns=True,  # what is left of a table is what it costs to read
     )
     allowed = options.allowed_hints_and_options
     allowed.disallow_unknown_options = True
