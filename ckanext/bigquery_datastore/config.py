@@ -34,6 +34,7 @@ VOLATILE_TTL_SECONDS = PREFIX + "volatile_ttl_seconds"
 ORDER = PREFIX + "order"
 MAXIMUM_BYTES_BILLED = PREFIX + "maximum_bytes_billed"
 JOB_TIMEOUT_SECONDS = PREFIX + "job_timeout_seconds"
+EXPORT_JOBS = PREFIX + "export_jobs"
 JOB_LABELS = PREFIX + "job_labels"
 PREWARM_FORMATS = PREFIX + "prewarm_formats"
 FILENAME_TEMPLATE = PREFIX + "filename_template"
@@ -133,6 +134,10 @@ def maximum_bytes_billed() -> int | None:
 def job_timeout_seconds() -> int:
     # https://cloud.google.com/bigquery/quotas#query_jobs: six hours
     return _number(JOB_TIMEOUT_SECONDS, 1, 21600)
+
+
+def export_jobs() -> int:
+    return _number(EXPORT_JOBS, 1, 100)
 
 
 def job_labels() -> dict[str, str]:
@@ -304,6 +309,7 @@ _GETTERS: tuple[Callable[[], object], ...] = (
     order,
     maximum_bytes_billed,
     job_timeout_seconds,
+    export_jobs,
     job_labels,
     filename_template,
     search_characters,

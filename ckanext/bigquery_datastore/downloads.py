@@ -184,7 +184,10 @@ def _certify(checked: Checked, plan: DumpPlan) -> None:
 def engine(plan: DumpPlan) -> Engine:
     """The engine with this site's clients, and its limits for this kind of plan."""
     limits = export.Limits(
-        config.maximum_bytes_billed(), config.job_timeout_seconds(), config.job_labels()
+        config.maximum_bytes_billed(),
+        config.job_timeout_seconds(),
+        config.job_labels(),
+        jobs_at_once=config.export_jobs(),
     )
     if plan.is_sql:
         seconds = min(config.dump_sql_timeout_seconds(), limits.timeout_seconds)

@@ -14,6 +14,7 @@ from ckanext.bigquery_datastore.backend.designer import checks
 from ckanext.bigquery_datastore.backend.search import results, run
 from ckanext.bigquery_datastore.backend.table.lookup import Table
 from ckanext.bigquery_datastore.backend.write import numbers, statements
+from ckanext.bigquery_datastore.backend.write.upsert import upsert as upsert_records
 
 
 def upsert(client: bigquery.Client, table: Table, data_dict: dict[str, Any]) -> Any:
@@ -36,7 +37,7 @@ def upsert(client: bigquery.Client, table: Table, data_dict: dict[str, Any]) -> 
     else:
         is_update = method == "update"
         rows = checks.changed(client, table, records, update_only=is_update)
-        written = statements.upsert(client, table, rows, update_only=is_update, **options)
+        written = upsert_records(client, table, rows, update_only=is_update, **options)
     if options["returning"] and written:
         data_dict["records"] = written
     return data_dict

@@ -29,7 +29,6 @@ from ckanext.bigquery_datastore.dump.attempt import (
     claim,
     claim_as,
     folder_of,
-    job_id_of,
     now,
 )
 from ckanext.bigquery_datastore.dump.footers import merged_footer
@@ -38,6 +37,7 @@ from ckanext.bigquery_datastore.dump.plan import DumpPlan
 from ckanext.bigquery_datastore.dump.state import ASSEMBLE, EXPORT, Ready, Running
 from ckanext.bigquery_datastore.dump.storage import ComposeRefused, Gone, Store
 from ckanext.bigquery_datastore.dump.sweep import is_to_be_renewed, sweep
+from ckanext.bigquery_datastore.dump.work import Work, stop_late
 from ckanext.bigquery_datastore.errors import ExportFailed, NotReachable, OutsideError, TooLarge
 from ckanext.bigquery_datastore.recent import Recent
 
@@ -59,12 +59,6 @@ ASSEMBLY_SECONDS = 6
 
 # For the tidying of one that came with little patience. What is not deleted is left to a sweep.
 _TIDY_SECONDS = 2
-
-# BigQuery stops a job after job_timeout_seconds by itself, but "might not always succeed"
-# (https://cloud.google.com/bigquery/docs/reference/rest/v2/Job): whoever still looks then asks it.
-_CANCEL_SECONDS = 60
-
-_POLL_SECONDS = (0.05, 0.1, 0.2, 0.4, 0.8, 1.0)
 
 
 @dataclass(frozen=True)
@@ -97,7 +91,7 @@ class Engine:
         job = export.watch(self.bigquery, state.job) if state.job else None
         if job is None or job.done:
             return self.advance(plan, time.monotonic(), at_least)
-        self._stop_late(job)
+        stop_late(self.bigquery, job, self.limits)
         return replace(state, progress=job.progress)
 
     def advance(
@@ -123,9 +117,10 @@ class Engine:
             if attempt is None:
                 continue  # somebody else is claiming: look again
             self._check_size(attempt.refused or 0)
-            job = self._export(plan, attempt, until)
+            work = Work(self.bigquery, self.rw.bucket, self.limits, plan, attempt)
+            job = work.until(until)
             if not job.done:
-                return Running(EXPORT, job.progress, attempt.created, job.id)
+                return Running(EXPORT, job.progress, attempt.created, work.only_job)
             if job.failure:
                 self._try_again(plan, attempt, job)
                 continue
@@ -192,9 +187,7 @@ class Engine:
         failure = job.failure or export.Failure("", "")
         age = (now() - (job.ended or attempt.created)).total_seconds()
         following = replace(attempt, number=attempt.number + 1)
-        if failure.reason in export.SORT_TOO_LARGE_REASONS and plan.may_be_unordered(
-            attempt.ordered
-        ):
+        if self._is_too_large_to_sort(job, failure) and plan.may_be_unordered(attempt.ordered):
             log.warning("Job %s: too large to be sorted, exporting unsorted", job.id)
             following = replace(following, ordered=False)
         elif age > FAILURE_TTL:
@@ -204,33 +197,12 @@ class Engine:
         log.warning("Job %s failed (%s), trying again", job.id, failure.reason)
         claim_as(self.rw, plan, following)
 
-    # export
-
-    def _export(self, plan: DumpPlan, attempt: Attempt, until: float) -> export.Job:
-        """The attempt's job, waited for until ``until``; started where nobody has."""
-        job_id = job_id_of(plan, attempt)
-        job = export.watch(self.bigquery, job_id) or self._start(plan, attempt, job_id)
-        tries = 0
-        while not job.done and time.monotonic() < until:
-            pause = _POLL_SECONDS[min(tries, len(_POLL_SECONDS) - 1)]
-            time.sleep(max(0.0, min(pause, until - time.monotonic())))
-            job = export.watch(self.bigquery, job_id) or job
-            tries += 1
-        self._stop_late(job)
-        return job
-
-    def _stop_late(self, job: export.Job) -> None:
-        if not job.done and job.seconds > self.limits.timeout_seconds + _CANCEL_SECONDS:
-            log.warning("Job %s runs for %.0f seconds, and is cancelled", job.id, job.seconds)
-            export.cancel(self.bigquery, job.id)
-
-    def _start(self, plan: DumpPlan, attempt: Attempt, job_id: str) -> export.Job:
-        uri = f"gs://{self.rw.bucket}/{folder_of(plan, attempt)}part-*.{plan.stored.extension}"
-        limits = replace(self.limits, labels={**plan.labels, **self.limits.labels})
-        if plan.by_extract:
-            return export.extract(self.bigquery, job_id, plan.table, uri, plan.stored, limits)
-        sql = export.statement(plan.select_sql(attempt.ordered), uri, plan.stored.options)
-        return export.submit(self.bigquery, job_id, sql, plan.parameters, limits)
+    def _is_too_large_to_sort(self, job: export.Job, failure: export.Failure) -> bool:
+        """For want of memory, or of time; a job that somebody stopped before is not meant."""
+        if failure.reason in export.SORT_TOO_LARGE_REASONS:
+            return True
+        ran_out = job.seconds >= self.limits.timeout_seconds
+        return failure.reason in export.STOPPED_REASONS and ran_out
 
     # assemble, publish, tidy
 

@@ -33,16 +33,21 @@ from ckanext.bigquery_datastore.errors import (
 
 TOO_EXPENSIVE_REASON = "bytesBilledLimitExceeded"
 SORT_TOO_LARGE_REASONS = frozenset({"resourcesExceeded"})
+STOPPED_REASONS = frozenset({"stopped", "timeout"})
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one job may cost, and how large its files may be together. Bytes, seconds."""
+    """What one export may cost, and how large its files may be together. Bytes, seconds.
+
+    ``jobs_at_once``: of its jobs, as many run at the same time.
+    """
 
     maximum_bytes_billed: int | None
     timeout_seconds: int
     labels: Mapping[str, str]
     most_bytes: int | None = None
+    jobs_at_once: int = 4
 
 
 @dataclass(frozen=True)
@@ -68,7 +73,7 @@ class Failure:
             )
         if self.reason in ("quotaExceeded", *PASSING_REASONS):
             return NotReachable(f"BigQuery cannot run the export now: {self.message}")
-        if self.reason in ("stopped", "timeout"):
+        if self.reason in STOPPED_REASONS:
             if of_sql:
                 return TooLarge(
                     "The query takes longer than this site allows "
@@ -129,7 +134,7 @@ def submit(
         use_legacy_sql=False,
     )
     if limits.maximum_bytes_billed:
-        _check_cost(client, sql, parameters, limits.maximum_bytes_billed)
+        check_cost(client, sql, parameters, limits.maximum_bytes_billed)
         job_config.maximum_bytes_billed = limits.maximum_bytes_billed
     try:
         with _starting(client):
@@ -206,7 +211,7 @@ def cancel(client: bigquery.Client, job_id: str) -> None:
         return
 
 
-def _check_cost(
+def check_cost(
     client: bigquery.Client, sql: str, parameters: Sequence[Parameter], limit: int
 ) -> None:
     """A dry run is free, and a job refused for its cost still burns its id."""

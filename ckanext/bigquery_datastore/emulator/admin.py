@@ -173,6 +173,7 @@ class Admin:
                 raise ApiError("invalid", f"There is no switch {name}.")
             setattr(self.switches, name, bool(value))
         self.bigquery.costing.judges = self.switches.googlesql
+        self.bigquery.runtime.history.keeps = self.switches.history
 
     async def _key(self, request: Request) -> Response:
         body = await read_json(request)

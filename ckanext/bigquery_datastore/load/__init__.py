@@ -308,7 +308,7 @@ def _replace(
         try:
             replace.check_key(client, after, rows, JOB_SECONDS)
             held.check()
-            replace.replace_table(client, before, after, rows, JOB_SECONDS)
+            replace.replace_table(client, before, after, rows, count, JOB_SECONDS)
         except query.Refused as err:
             raise Unreadable(str(err).rstrip(".")) from err
     return count

@@ -20,16 +20,21 @@ from sqlglot.errors import SqlglotError
 from ckanext.bigquery_datastore import clients, compat, config
 from ckanext.bigquery_datastore.backend import query
 from ckanext.bigquery_datastore.backend.parameters import Parameter
-from ckanext.bigquery_datastore.backend.search import bounds, results
+from ckanext.bigquery_datastore.backend.search import bounds, pages, results
 from ckanext.bigquery_datastore.backend.search import filters as filters_module
 from ckanext.bigquery_datastore.backend.search.build import build, get_list, invalid_value
 from ckanext.bigquery_datastore.backend.search.select import Select, T
 from ckanext.bigquery_datastore.backend.table import reading
+from ckanext.bigquery_datastore.backend.table.layout import Range
 from ckanext.bigquery_datastore.backend.table.lookup import ID, Column, Table
 from ckanext.bigquery_datastore.errors import Invalid
+from ckanext.bigquery_datastore.recent import Recent
 
 #: Tables that are this small are read whole, and sorted here: a query would cost more.
 SMALL_ROWS = 1_000
+
+# How many rows of a table lie where, by the table's name and state.
+CENSUSES: Recent[list[pages.Counted]] = Recent()
 
 _NOT_CHECKED = (
     "connection_url",
@@ -179,8 +184,41 @@ def run(client: bigquery.Client, select: Select, seconds: float) -> Found:
         return direct
     if select.limit == 0:
         return Found(select.columns, [])
+    if (page := _read_page(client, select, seconds)) is not None:
+        return page
     rows = query.read(client, select.sql(), select.parameters, seconds=seconds)
     return Found(select.columns, [row.values() for row in rows])
+
+
+def _read_page(client: bigquery.Client, select: Select, seconds: float) -> Found | None:
+    """A page in the order of ``_id`` out of the partitions that hold it. None: not possible."""
+    table = select.table
+    if not pages.is_by_number(select):
+        return None
+    counted = pages.dense(table)
+    if counted is None and table.num_bytes >= pages.CENSUS_BYTES:
+        counted = CENSUSES.get(
+            f"{table.full_id} {table.etag}", lambda: _census(client, table, seconds)
+        )
+    if counted is None or sum(each.rows for each in counted) != table.num_rows:
+        return None
+    page = pages.page(select, counted)
+    if page is None:
+        return Found(select.columns, [])
+    rows = query.read(client, page.sql(), page.parameters, seconds=seconds)
+    if len(rows) != min(select.limit or 0, table.num_rows - select.offset):
+        return None  # the table has changed since it was counted
+    return Found(select.columns, [row.values() for row in rows])
+
+
+def _census(client: bigquery.Client, table: Table, seconds: float) -> list[pages.Counted] | None:
+    """How many rows lie where; None where some have no number."""
+    rows = query.read(client, pages.census_sql(table), seconds=seconds)
+    if any(row["first"] is None for row in rows):
+        return None
+    return [
+        pages.Counted(Range(int(row["first"]), int(row["last"])), int(row["found"])) for row in rows
+    ]
 
 
 def _read_directly(client: bigquery.Client, select: Select) -> Found | None:

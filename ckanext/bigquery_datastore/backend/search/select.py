@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -52,7 +53,8 @@ class Select:
     """A search in parts. ``columns`` are the output, in order.
 
     For full text, ``texts`` are the words that conditions look at, ``ranks`` what is computed
-    from them; each is SQL by the name that it gets as a column of ``t``.
+    from them; each is SQL by the name that it gets as a column of ``t``. ``as_of``: the moment
+    whose rows are looked for; now, if None.
     """
 
     table: Table
@@ -65,6 +67,7 @@ class Select:
     parameters: tuple[Parameter, ...] = ()
     ranks: Mapping[str, str] = field(default_factory=dict)
     texts: Mapping[str, str] = field(default_factory=dict)
+    as_of: datetime.datetime | None = None
 
     @property
     def is_whole_table(self) -> bool:
@@ -118,7 +121,12 @@ class Select:
             if computed:
                 source = f"(SELECT {T}.*, {named(computed)} FROM {source} AS {T})"
         where = f" WHERE {' AND '.join(f'({sql})' for sql in self.where)}" if self.where else ""
-        return f"FROM {source} AS {T}{where}"
+        # Without a zone it would be Pacific time:
+        # https://cloud.google.com/bigquery/docs/reference/standard-sql/query-syntax#for_system_time_as_of
+        moment = (
+            f" FOR SYSTEM_TIME AS OF TIMESTAMP '{self.as_of.isoformat()}'" if self.as_of else ""
+        )
+        return f"FROM {source} AS {T}{moment}{where}"
 
     def _order(self) -> str:
         return (

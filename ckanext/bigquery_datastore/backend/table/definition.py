@@ -17,7 +17,7 @@ from google.cloud import bigquery
 
 from ckanext.bigquery_datastore import clients, config
 from ckanext.bigquery_datastore.backend import query
-from ckanext.bigquery_datastore.backend.table import guessing, naming, types
+from ckanext.bigquery_datastore.backend.table import guessing, layout, naming, types
 from ckanext.bigquery_datastore.backend.table.lookup import (
     ID,
     Column,
@@ -29,6 +29,7 @@ from ckanext.bigquery_datastore.backend.table.lookup import (
 from ckanext.bigquery_datastore.backend.table.model import (
     ALIAS_LABEL,
     NAME_LIMIT,
+    Partitions,
     TooMuchMetadata,
     alias_description,
     column_description,
@@ -39,8 +40,6 @@ from ckanext.bigquery_datastore.backend.table.model import (
 from ckanext.bigquery_datastore.errors import Invalid
 
 log = logging.getLogger(__name__)
-
-_CLUSTERED = ("STRING", "INT64", "NUMERIC", "BOOL", "DATE", "DATETIME", "TIMESTAMP")
 
 
 @dataclass(frozen=True)
@@ -164,7 +163,9 @@ def create(client: bigquery.Client, table: Table) -> Table:
     """
     api = bigquery.Table(reference(table.id), schema=_schema(table, {}))
     api.description = description_of(table)
-    api.clustering_fields = clustering(table) or None
+    api.clustering_fields = layout.clustering(table) or None
+    if table.has_id:
+        api.range_partitioning = _range_partitioning(layout.partitions())
     with clients.told(f"making the table {table.id}", gexc.Conflict):
         try:
             made = client.create_table(api, **clients.budget())
@@ -201,6 +202,11 @@ def kept(client: bigquery.Client, made: bigquery.Table) -> bigquery.Table:
         return made
 
 
+def _range_partitioning(partitions: Partitions) -> bigquery.RangePartitioning:
+    bounds = bigquery.PartitionRange(partitions.start, partitions.end, partitions.width)
+    return bigquery.RangePartitioning(bounds, partitions.column)
+
+
 def change(client: bigquery.Client, before: Table, after: Table) -> Table:
     """Give the table the columns and the metadata of ``after``; the table as it is then."""
     description = description_of(after)
@@ -224,7 +230,7 @@ def drop_columns(client: bigquery.Client, table: Table, names: Sequence[str]) ->
     with clients.told(f"changing the table {table.id}"):
         api = client.get_table(reference(table.id), **clients.budget())
         if {column.stored for column in going} & set(api.clustering_fields or ()):
-            api.clustering_fields = clustering(with_columns(table, staying)) or None
+            api.clustering_fields = layout.clustering(with_columns(table, staying)) or None
             client.update_table(api, ["clustering_fields"], **clients.budget())
     drops = ", ".join(f"DROP COLUMN {column.sql}" for column in going)
     query.write(client, f"ALTER TABLE {table.sql_name} {drops}")
@@ -255,17 +261,6 @@ def _schema(
         else:
             fields.append(bigquery.SchemaField(column.stored, column.bq_type, description=text))
     return fields
-
-
-def clustering(table: Table) -> list[str]:
-    """Columns to keep rows together by: the key, then indexes, or else ``_id``. At most four.
-
-    https://cloud.google.com/bigquery/docs/clustered-tables#limitations
-    """
-    names = [*table.primary_key, *(name for index in table.indexes for name in index)] or [ID]
-    columns = [table.column(name) for name in dict.fromkeys(names)]
-    fitting = [c.stored for c in columns if c and c.bq_type in _CLUSTERED and not c.type.document]
-    return fitting[:4]
 
 
 def drop(client: bigquery.Client, table: Table) -> None:

@@ -18,6 +18,7 @@ from ckanext.bigquery_datastore.backend.table.model import (
     ALIAS_LABEL,
     ID,
     Column,
+    Partitions,
     Table,
     quote_name,
     read_description,
@@ -87,6 +88,7 @@ def from_api(api: bigquery.Table) -> Table:
         primary_key=tuple(data.get("primary_key") or ()),
         has_own_key=_has_own_key(api),
         indexes=tuple(tuple(index) for index in data.get("indexes") or ()),
+        partitions=_partitions(api),
         last_id=int(data.get("last_id") or 0),
         block=str(data.get("block") or ""),
         etag=api.etag or "",
@@ -100,6 +102,16 @@ def _alias_of(api: bigquery.Table, data: Mapping[str, Any]) -> str | None:
     if api.table_type != "VIEW":
         return None
     return data.get("alias_of") or (api.labels or {}).get(ALIAS_LABEL)
+
+
+def _partitions(api: bigquery.Table) -> Partitions | None:
+    found = api.range_partitioning
+    if found is None or not found.field:
+        return None
+    bounds = found.range_
+    if bounds.start is None or bounds.end is None or not bounds.interval:
+        return None
+    return Partitions(found.field, bounds.start, bounds.end, bounds.interval)
 
 
 def _has_own_key(api: bigquery.Table) -> bool:

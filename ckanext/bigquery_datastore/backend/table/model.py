@@ -103,14 +103,31 @@ class Column:
 
 
 @dataclass(frozen=True)
+class Partitions:
+    """Ranges of an integer column: from ``start`` up to, not including, ``end``, so many each."""
+
+    column: str
+    start: int
+    end: int
+    width: int
+
+    def place(self, number: int) -> int:
+        """The place of a number's partition, from 0; one for all numbers on each side."""
+        if number < self.start:
+            return -1
+        return (min(number, self.end) - self.start) // self.width
+
+
+@dataclass(frozen=True)
 class Table:
     """One table or view of the dataset. ``columns`` are in BigQuery's order, ``_id`` included.
 
     ``num_rows`` and ``num_bytes`` leave out rows that sit in a streaming buffer, and are 0
     for a view. ``primary_key`` is CKAN's; ``has_own_key`` tells that BigQuery knows of one, as it
-    must where rows come by change data capture. ``last_id`` is the highest ``_id`` that may
-    have been given out, ``block`` the mark of who reserved it (see ``write.numbers``); without a
-    mark rows may have higher ones.
+    must where rows come by change data capture. ``partitions`` are ranges of integers; None also
+    where they are of another kind. ``last_id`` is the highest ``_id`` that may have been given
+    out, ``block`` the mark of who reserved it (see ``write.numbers``); without a mark rows may
+    have higher ones.
     """
 
     project: str
@@ -127,6 +144,7 @@ class Table:
     primary_key: tuple[str, ...] = ()
     has_own_key: bool = False
     indexes: tuple[tuple[str, ...], ...] = ()
+    partitions: Partitions | None = None
     last_id: int = 0
     block: str = ""
     etag: str = ""

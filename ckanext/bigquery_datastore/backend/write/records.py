@@ -181,6 +181,11 @@ def _texts(columns: Mapping[str, Column], given: Mapping[str, Any], number: int)
     return row
 
 
+def is_numbered(batch: Batch) -> bool:
+    """Whether the rows of a batch come with their ``_id``."""
+    return any(column.name == ID for column in batch.columns)
+
+
 # --- as a relation -----------------------------------------------------------------------------
 
 

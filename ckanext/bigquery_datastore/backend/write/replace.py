@@ -3,10 +3,15 @@
 CREATE OR REPLACE TABLE … AS SELECT is the one statement of BigQuery that changes rows, columns and
 descriptions together: whoever reads finds the old table or the new one.
 https://cloud.google.com/bigquery/docs/reference/standard-sql/data-definition-language
+
+How a table is partitioned cannot be changed so, nor in any other way: where the old one lies
+otherwise than it should (``table.layout``), the new one is made aside and gets its name.
+https://cloud.google.com/bigquery/docs/partitioned-tables#limitations
 """
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -15,14 +20,20 @@ from google.cloud import bigquery
 from ckanext.bigquery_datastore import clients
 from ckanext.bigquery_datastore.backend import query
 from ckanext.bigquery_datastore.backend.parameters import Parameter
-from ckanext.bigquery_datastore.backend.table import definition, types
-from ckanext.bigquery_datastore.backend.table.lookup import ID, Column, Table, reference
+from ckanext.bigquery_datastore.backend.table import definition, layout, types
+from ckanext.bigquery_datastore.backend.table.lookup import ID, Column, Table, get_table, reference
 from ckanext.bigquery_datastore.backend.table.model import (
     column_description,
     quote_name,
     stored_names,
 )
-from ckanext.bigquery_datastore.errors import BadRequest
+from ckanext.bigquery_datastore.errors import BadRequest, BigQueryDatastoreError
+
+#: Tables that are made to take another one's place. Those that stay are swept with the loads'.
+ASIDE_PREFIX = "_load_"
+
+#: Tables whose place is taken, for a moment. One that stays is somebody's data: it is not swept.
+OLD_PREFIX = "_replaced_"
 
 
 def planned(current: Table | None, id: str, columns: Sequence[tuple[str, types.Type]]) -> Table:
@@ -86,10 +97,15 @@ def check_key(client: bigquery.Client, table: Table, rows: str, seconds: float) 
 
 
 def replace_table(
-    client: bigquery.Client, before: Table | None, after: Table, rows: str, seconds: float
+    client: bigquery.Client,
+    before: Table | None,
+    after: Table,
+    rows: str,
+    count: int,
+    seconds: float,
 ) -> None:
     """Put ``after`` in the place of ``before``, with the rows of a query that gives its columns in
-    their order. The caller holds ``lock.writing``.
+    their order, ``count`` of them, and about so many numbers. The caller holds ``lock.writing``.
 
     Labels and texts that someone gave the table in the console stay; row access policies and
     policy tags go with the table.
@@ -97,27 +113,96 @@ def replace_table(
     :raises Refused: BigQuery cannot make the rows; the table is as it was
     """
     labels: Mapping[str, str] = {}
-    clustering = definition.clustering(after)
+    clustering = layout.clustering(after)
+    partitions = layout.partitions(count)
+    is_laid_out = before is None or layout.fits(before.partitions, count)
     if before is not None:
+        if is_laid_out:
+            partitions = before.partitions
         with clients.told(f"changing the table {after.id}"):
             api = client.get_table(reference(after.id), **clients.budget())
             labels = api.labels or {}
-            if (api.clustering_fields or []) != clustering:
+            if is_laid_out and (api.clustering_fields or []) != clustering:
                 # A table can only be replaced by one that is clustered alike. The fields are in
                 # both of them: of the key or an index, whose columns stay, or else _id.
                 api.clustering_fields = clustering or None
                 client.update_table(api, ["clustering_fields"], **clients.budget())
-    sql, parameters = statement(after, clustering, definition.description_of(after), labels)
-    query.write(client, f"{sql} AS {rows}", parameters, seconds=seconds)
+    after = replace(after, partitions=partitions)
+    description = definition.description_of(after)
+    if is_laid_out:
+        sql, parameters = statement(after, after.sql_name, clustering, description, labels)
+        query.write(client, f"{sql} AS {rows}", parameters, seconds=seconds)
+    else:
+        aside = replace(after, id=f"{ASIDE_PREFIX}{uuid.uuid4().hex}")
+        sql, parameters = statement(after, aside.sql_name, clustering, description, labels)
+        try:
+            query.write(client, f"{sql} AS {rows}", parameters, seconds=seconds)
+            _exchange(client, aside, after)
+        finally:
+            # It has gone to the table's place, or is not wanted there.
+            with clients.tidied_up(aside.full_id):
+                client.delete_table(reference(aside.id), not_found_ok=True, **clients.budget())
     with clients.tidied_up(f"The expiration of {after.id}"):
         definition.kept(client, client.get_table(reference(after.id), **clients.budget()))
     definition.set_aliases(client, after, after.aliases)
 
 
+def lay_out(client: bigquery.Client, table: Table, seconds: float) -> bool:
+    """Let the rows of a table lie as they would if it were loaded now; False where they do.
+
+    The caller holds ``lock.writing``.
+
+    :raises BadRequest: it is no table whose rows have numbers of ours
+    """
+    if table.kind != "TABLE" or not table.has_id:
+        raise BadRequest(f"{table.id} is no table of the DataStore's own, and stays as it is.")
+    count = max(table.num_rows, table.last_id)
+    if layout.fits(table.partitions, count):
+        return False
+    columns = ", ".join(column.sql for column in table.columns)
+    rows = f"SELECT {columns} FROM {table.sql_name}"
+    replace_table(client, table, table, rows, count, seconds)
+    return True
+
+
+def _exchange(client: bigquery.Client, aside: Table, table: Table) -> None:
+    """Give a table that was made aside the name of the one that it replaces.
+
+    One job, which goes on when this process is killed. Between its statements there is no table of
+    that name for a moment; where one of them fails, the old table gets its name back.
+    https://cloud.google.com/bigquery/docs/reference/standard-sql/data-definition-language#alter_table_rename_to_statement
+    """
+    old = replace(table, id=aside.id.replace(ASIDE_PREFIX, OLD_PREFIX))
+    try:
+        query.write(
+            client,
+            f"""BEGIN
+  ALTER TABLE {table.sql_name} RENAME TO {quote_name(old.id)};
+  ALTER TABLE {aside.sql_name} RENAME TO {quote_name(table.id)};
+  DROP TABLE {old.sql_name};
+EXCEPTION WHEN ERROR THEN
+  ALTER TABLE IF EXISTS {old.sql_name} RENAME TO {quote_name(table.id)};
+  RAISE;
+END""",
+        )
+    except BigQueryDatastoreError:
+        # A job that is cancelled handles no exception; and where tables expire by default, an old
+        # one may go when it is renamed: then the new one has all that is left.
+        for one in (old, aside):
+            if get_table(client, table.id) is None:
+                name = quote_name(table.id)
+                query.write(client, f"ALTER TABLE IF EXISTS {one.sql_name} RENAME TO {name}")
+        raise
+
+
 def statement(
-    table: Table, clustering: Sequence[str], description: str, labels: Mapping[str, str]
+    table: Table,
+    sql_name: str,
+    clustering: Sequence[str],
+    description: str,
+    labels: Mapping[str, str],
 ) -> tuple[str, list[Parameter]]:
-    """``CREATE OR REPLACE TABLE …`` up to its AS, and the texts beside it."""
+    """``CREATE OR REPLACE TABLE …`` up to its AS, under this name, and the texts beside it."""
     parameters: list[Parameter] = []
 
     def text(value: str) -> str:
@@ -134,6 +219,6 @@ def statement(
         *([f"description={text(description)}"] if description else []),
         *([f"labels=[{pairs}]"] if pairs else []),
     ]
-    by = f" CLUSTER BY {', '.join(map(quote_name, clustering))}" if clustering else ""
+    by = layout.clauses(table.partitions, clustering)
     said = f" OPTIONS({', '.join(options)})" if options else ""
-    return f"CREATE OR REPLACE TABLE {table.sql_name} ({', '.join(columns)}){by}{said}", parameters
+    return f"CREATE OR REPLACE TABLE {sql_name} ({', '.join(columns)}){by}{said}", parameters

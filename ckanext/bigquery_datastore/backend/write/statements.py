@@ -1,4 +1,4 @@
-"""Inserts, upserts, updates and deletions: one statement each, under the table's lock.
+"""Inserts and deletions: one statement each, under the table's lock.
 
 The caller holds ``lock.writing`` for the table. So what a look before the statement finds
 (a key that is taken) still holds when the statement runs.
@@ -14,11 +14,11 @@ from google.cloud import bigquery
 
 from ckanext.bigquery_datastore.backend import query
 from ckanext.bigquery_datastore.backend.search.select import Select
-from ckanext.bigquery_datastore.backend.table import types
+from ckanext.bigquery_datastore.backend.table import layout, types
 from ckanext.bigquery_datastore.backend.table.lookup import ID, Column, Table
-from ckanext.bigquery_datastore.backend.table.model import quote_name
+from ckanext.bigquery_datastore.backend.table.model import Partitions, quote_name
 from ckanext.bigquery_datastore.backend.write import numbers, records
-from ckanext.bigquery_datastore.backend.write.records import Batch, Keyed, Source
+from ckanext.bigquery_datastore.backend.write.records import Batch, Source
 from ckanext.bigquery_datastore.errors import Invalid
 
 
@@ -38,16 +38,16 @@ def insert(
         first = take(client, table)
     if not dry_run:
         with records.brought(client, batch) as source:
-            query.write(client, _insert_sql(table, source, first), source.parameters)
+            query.write(client, insert_sql(table, source, first), source.parameters)
     if not returning:
         return []
     return [_returned(table, row, n) for n, row in enumerate(batch.rows, first)]
 
 
-def _insert_sql(table: Table, source: Source, first: int) -> str:
+def insert_sql(table: Table, source: Source, first: int) -> str:
     columns = [column.sql for column in source.batch.columns]
     values = [source.value(column) for column in source.batch.columns]
-    if table.has_id:
+    if table.has_id and not records.is_numbered(source.batch):
         columns.insert(0, quote_name(ID))
         values.insert(0, f"{first - 1} + {source.number()}")
     return (
@@ -96,13 +96,13 @@ def check_keys(client: bigquery.Client, table: Table, batch: Batch) -> None:
     if table.num_rows == 0 and not table.streaming_buffer:
         return
     if set(table.primary_key) <= given:
-        found = _matches(client, table, batch, _key(table))
+        found = _matches(client, table, batch, key_of(table))
         first = next((number for number, count in sorted(found.items()) if count), None)
         if first is not None:
             raise taken(table, first - 1)
 
 
-def _key(table: Table) -> list[Column]:
+def key_of(table: Table) -> list[Column]:
     return [column for column in table.columns if column.name in table.primary_key]
 
 
@@ -144,151 +144,6 @@ def _matches(
     return {int(row["place"]): int(row["matches"]) for row in rows}
 
 
-# --- upsert and update -------------------------------------------------------------------------
-
-
-def upsert(
-    client: bigquery.Client,
-    table: Table,
-    rows: Sequence[Keyed],
-    *,
-    update_only: bool,
-    dry_run: bool,
-    returning: bool,
-) -> list[dict[str, Any]]:
-    """Change the rows that checked records mean, and insert the others unless ``update_only``.
-
-    :raises Invalid: (``update_only``) one means no row; nothing is written
-    """
-    batches = records.folded(table, rows)
-    if update_only:
-        for batch in batches:
-            found = _matches(client, table, batch, batch.key)
-            for number, row in enumerate(batch.rows, 1):
-                if found.get(number, 0) != 1:
-                    key = {column.name: row[column.name] for column in batch.key}
-                    raise Invalid({"key": [f'key "{key}" not found']})
-    for batch in batches:
-        if table.primary_key and batch.key and batch.key[0].name == ID:
-            _check_other_rows(client, table, batch)
-    if dry_run:
-        return []
-    batch = batches[0] if len(batches) == 1 else _by_id(client, table, batches)
-    first = 1
-    if table.has_id and not update_only:
-        is_numbered = ID in {column.name for column in batch.columns}
-        highest = max((int(row.get(ID) or 0) for row in batch.rows), default=0)
-        first = numbers.reserve(client, table, 0 if is_numbered else len(batch.rows), highest)
-    with records.brought(client, batch) as source:
-        query.write(
-            client, _merge_sql(table, source, None if update_only else first), source.parameters
-        )
-    return _written(client, table, batch) if returning else []
-
-
-def _by_id(client: bigquery.Client, table: Table, batches: Sequence[Batch]) -> Batch:
-    """Batches with different kinds of keys as one whose key is ``_id``: one statement writes it.
-
-    Rows that are not there yet get their numbers here, which are reserved with the others.
-    """
-    highest = max(int(row.get(ID) or 0) for batch in batches for row in batch.rows)
-    following = numbers.following(client, table, highest)
-    rows: dict[str, records.Texts] = {}
-    given: dict[tuple[str | None, ...], str] = {}
-    for batch in batches:
-        found = {} if batch.key[0].name == ID else _ids(client, table, batch)
-        for place, row in enumerate(batch.rows, 1):
-            number = row.get(ID) or found.get(place)
-            if number is None:
-                key = tuple(row[column.name] for column in batch.key)
-                if key not in given:
-                    given[key] = str(following)
-                    following += 1
-                number = given[key]
-            rows.setdefault(number, {}).update({**row, ID: number})
-    names = {name for row in rows.values() for name in row}
-    columns = tuple(column for column in table.columns if column.name in names)
-    id_column = next(column for column in columns if column.name == ID)
-    return Batch(columns, tuple(rows.values()), (id_column,))
-
-
-def _ids(client: bigquery.Client, table: Table, batch: Batch) -> dict[int, str]:
-    """The ``_id`` of the row that each row of a batch means, by its place from 1."""
-    with records.brought(client, batch) as source:
-        found = query.read(
-            client,
-            f"SELECT {source.number('s.r')} AS place, t.{quote_name(ID)} AS number "
-            f"FROM (SELECT r FROM {source.sql}) AS s JOIN {table.sql_name} AS t "
-            f"ON {source.on(batch.key)}",
-            source.parameters,
-        )
-    return {int(row["place"]): str(row["number"]) for row in found}
-
-
-def _check_other_rows(client: bigquery.Client, table: Table, batch: Batch) -> None:
-    """That rows meant by ``_id`` do not get the key of another row."""
-    key = _key(table)
-    if not {column.name for column in key} <= {c.name for c in batch.columns}:
-        return
-    number = next(column for column in batch.columns if column.name == ID)
-    with records.brought(client, batch) as source:
-        rows = query.read(
-            client,
-            f"SELECT MIN({source.number('s.r')}) AS place FROM (SELECT r FROM {source.sql}) AS s "
-            f"JOIN {table.sql_name} AS t ON {source.on(key)} "
-            f"WHERE t.{number.sql} <> {source.value(number, 's.r')}",
-            source.parameters,
-        )
-    if rows and rows[0]["place"] is not None:
-        raise taken(table, int(rows[0]["place"]) - 1)
-
-
-def _merge_sql(table: Table, source: Source, first: int | None) -> str:
-    """``first`` is the number of the first new row; None where rows are changed only."""
-    batch = source.batch
-    names = {column.name for column in batch.key}
-    sets = [
-        f"{column.sql} = {_new_value(source, column)}"
-        for column in batch.columns
-        if column.name not in names
-    ]
-    columns = [column.sql for column in batch.columns]
-    values = [source.value(column, "s.r") for column in batch.columns]
-    if table.has_id and ID not in {column.name for column in batch.columns}:
-        columns.insert(0, quote_name(ID))
-        values.insert(0, f"{(first or 1) - 1} + {source.number('s.r')}")
-    sql = (
-        f"MERGE INTO {table.sql_name} AS t USING (SELECT r FROM {source.sql}) AS s "
-        f"ON {source.on(batch.key)}"
-    )
-    if sets:
-        sql += f" WHEN MATCHED THEN UPDATE SET {', '.join(sets)}"
-    if first is not None:
-        sql += f" WHEN NOT MATCHED THEN INSERT ({', '.join(columns)}) VALUES ({', '.join(values)})"
-    return sql
-
-
-def _new_value(source: Source, column: Column) -> str:
-    value = source.value(column, "s.r")
-    if source.batch.is_even:
-        return value
-    return f"IF({source.is_given(column, 's.r')}, {value}, t.{column.sql})"
-
-
-def _written(client: bigquery.Client, table: Table, batch: Batch) -> list[dict[str, Any]]:
-    """The rows of the table that a batch means, in the batch's order."""
-    columns = [column for column in table.columns if column.name == ID] + list(table.user_columns)
-    names = ", ".join(f"t.{column.sql} AS c{n}" for n, column in enumerate(columns))
-    with records.brought(client, batch) as source:
-        rows = query.read(
-            client,
-            f"SELECT {names} FROM (SELECT r FROM {source.sql}) AS s JOIN {table.sql_name} AS t "
-            f"ON {source.on(batch.key)} ORDER BY {source.number('s.r')}",
-            source.parameters,
-        )
-    return [as_record(columns, row.values()) for row in rows]
-
-
 def as_record(columns: Sequence[Column], row: Sequence[Any]) -> dict[str, Any]:
     return {
         column.name: types.read(column.type, value)
@@ -301,6 +156,28 @@ def as_record(columns: Sequence[Column], row: Sequence[Any]) -> dict[str, Any]:
 
 def delete(client: bigquery.Client, select: Select) -> int:
     """Delete the rows that a Select finds; how many."""
-    where = " AND ".join(f"({sql})" for sql in select.where) or "TRUE"
-    sql = f"DELETE FROM {select.table.sql_name} AS t WHERE {where}"
-    return query.write(client, sql, select.parameters)
+    table = select.table
+    where = list(select.where)
+    if where and table.partitions is not None:
+        where.append(_places(client, select, table.partitions))
+        if where[-1] == "FALSE":
+            return 0
+    joined = " AND ".join(f"({sql})" for sql in where) or "TRUE"
+    return query.write(
+        client, f"DELETE FROM {table.sql_name} AS t WHERE {joined}", select.parameters
+    )
+
+
+def _places(client: bigquery.Client, select: Select, partitions: Partitions) -> str:
+    """The condition that a row ``t`` is in a partition where a row is that the Select finds."""
+    place, number = layout.place_sql("t", partitions), f"t.{quote_name(ID)}"
+    rows = query.read(
+        client,
+        f"SELECT MIN({number}) AS first, MAX({number}) AS last FROM {select.table.sql_name} AS t "
+        f"WHERE {' AND '.join(f'({sql})' for sql in select.where)} GROUP BY {place}",
+        select.parameters,
+    )
+    if any(row["first"] is None for row in rows):
+        return "TRUE"  # rows without a number, which came from elsewhere
+    found = [layout.Range(int(row["first"]), int(row["last"])) for row in rows]
+    return layout.within("t", layout.joined(found, partitions))

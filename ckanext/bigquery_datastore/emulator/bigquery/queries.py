@@ -40,6 +40,7 @@ from .job import Job
 from .limits import check_query
 from .load_reading import types_of
 from .references import read_by, views_of
+from .renames import rename
 from .shards import Source
 from .tables import enter, refresh, touched
 
@@ -128,10 +129,16 @@ class Queries:
                 parameters = job.settings.get("queryParameters") or []
                 if definition := definition_of(job.project, sql, parameters):
                     self._define(job, definition)
-                else:
+                elif not self._rename(job, sql):
                     self._check_drops(job, sql)
                     self._execute(job, sql)
                     self._partition(job, sql)
+
+    def _rename(self, job: Job, sql: str) -> bool:
+        try:
+            return rename(self._context, self._engine, job.project, sql)
+        except DomainError as error:
+            raise ApiError.of(error) from error
 
     def _partition(self, job: Job, sql: str) -> None:
         """Note the partitions of a table that bqemulator has made without them."""

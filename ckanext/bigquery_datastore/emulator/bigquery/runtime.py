@@ -19,28 +19,20 @@ from bqemulator.api.app import create_app
 from bqemulator.api.dependencies import AppContext
 from bqemulator.config import PersistenceMode, Settings
 from bqemulator.domain.clock import SystemClock
-from bqemulator.domain.events import EventBus, TableDataChanged
+from bqemulator.domain.events import EventBus
 from bqemulator.observability.metrics import MetricsRegistry
 from bqemulator.row_access.policy import RowAccessPolicyManager
 from bqemulator.storage import type_map
 from bqemulator.udf.runtime import UDFRegistry
-from bqemulator.versioning.snapshots import SnapshotManager
 
 from . import dialect, scripts, wire
 from .catalog import Catalog
-from .engine import Engine
+from .engine import Engine, TableName
+from .history import History
 from .tables import refresh
 
 T = TypeVar("T")
 _THREADS = 32
-
-
-class NoSnapshots(SnapshotManager):
-    """Notes a change without copying the table: time travel is not emulated."""
-
-    def record_change(self, project_id: str, dataset_id: str, table_id: str) -> None:
-        """Tell whoever listens; the session has noted the change by itself."""
-        self._events.publish(TableDataChanged(project_id, dataset_id, table_id))
 
 
 class CatalogConnection:
@@ -96,6 +88,7 @@ class Runtime:
         catalog.ensure_ready()
         clock, events = SystemClock(), EventBus()
         udf_registry = UDFRegistry(settings)
+        self.history = History(self.engine, catalog, clock, events, retention_days=7)
         self.context = AppContext(
             settings=settings,
             clock=clock,
@@ -104,13 +97,17 @@ class Runtime:
             metrics=MetricsRegistry(),
             events=events,
             udf_registry=udf_registry,
-            snapshots=NoSnapshots(self.engine, catalog, clock, events, retention_days=7),
+            snapshots=self.history,
             row_access=RowAccessPolicyManager(catalog=catalog, clock=clock),
         )
-        self.engine.changed = lambda name: refresh(self.context, name)
+        self.engine.changed = self._changed
         udf_registry.hydrate(catalog, self.engine)
         self._app = create_app(self.context)
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="emulator")
+
+    def _changed(self, name: TableName) -> None:
+        refresh(self.context, name)
+        self.history.keep(name.project, name.dataset, name.table)
 
     async def in_thread(self, work: Callable[[], T]) -> T:
         """``work`` in a thread with a session of its own."""

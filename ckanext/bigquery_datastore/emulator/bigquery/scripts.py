@@ -1,4 +1,4 @@
-"""Multi-statement scripts whose transactions are DuckDB's own.
+"""Multi-statement scripts whose transactions are DuckDB's own, and that rename tables.
 
 bqemulator copies a whole table at its first change inside BEGIN TRANSACTION.
 Sessions have a connection each here, so the transaction can be a real one:
@@ -9,12 +9,14 @@ with an open transaction is rolled back, as BigQuery does.
 from __future__ import annotations
 
 import contextlib
+from typing import cast
 
 import duckdb
 from bqemulator.jobs import executor
 from bqemulator.scripting.interpreter import ScriptInterpreter, ScriptResult
 
-from .engine import TableName, current_session
+from .engine import Engine, TableName, current_session
+from .renames import rename
 
 
 class Interpreter(ScriptInterpreter):
@@ -28,6 +30,12 @@ class Interpreter(ScriptInterpreter):
             return await super().run(source)
         finally:
             self._roll_back()
+
+    async def _exec_sql(self, sql: str) -> None:
+        if rename(self._ctx, cast(Engine, self._ctx.engine), self._project_id, sql):
+            self._final_table = None
+        else:
+            await super()._exec_sql(sql)
 
     async def _handle_txn_statement(self, op: str) -> None:
         if op == "BEGIN" and self._active_txn is None:

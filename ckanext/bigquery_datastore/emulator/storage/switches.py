@@ -12,3 +12,4 @@ class Switches:
     one_write_per_second: bool = False
     public_objects: bool = False  # whether an unsigned URL may read
     googlesql: bool = True  # whether GoogleSQL is asked before a statement runs
+    history: bool = False  # whether earlier states of tables are kept (FOR SYSTEM_TIME)
