@@ -40,10 +40,10 @@ class Work:
     attempt: Attempt
 
     @property
-    def only_job(self) -> str:
-        """The id of the attempt's job, where it has one; "" where it has several."""
+    def only_job(self) -> str | None:
+        """The id of the attempt's job, where it has one alone."""
         found = slices(self.plan, self.attempt)
-        return found[0].job_id if len(found) == 1 else ""
+        return found[0].job_id if len(found) == 1 else None
 
     def until(self, moment: float) -> Job:
         """The jobs as one, waited for until a moment of ``time.monotonic``; started where nobody
