@@ -11,6 +11,7 @@ from ckan.common import CKANConfig
 from ckan.plugins import toolkit as tk
 from ckan.types import Context
 from ckanext.datastore.backend import DatastoreBackend
+from flask import Response, after_this_request, has_request_context
 
 from ckanext.bigquery_datastore import clients, config, gist
 from ckanext.bigquery_datastore.backend import change, create, door, query
@@ -22,7 +23,13 @@ from ckanext.bigquery_datastore.backend.sql import results as sql_results
 from ckanext.bigquery_datastore.backend.table import definition
 from ckanext.bigquery_datastore.backend.table.lookup import ID, Table
 from ckanext.bigquery_datastore.backend.write import lock
-from ckanext.bigquery_datastore.errors import BadRequest, Invalid, OutsideError, TooLarge
+from ckanext.bigquery_datastore.errors import (
+    BadRequest,
+    Invalid,
+    OutsideError,
+    OverBudget,
+    TooLarge,
+)
 
 log = logging.getLogger(__name__)
 
@@ -44,8 +51,25 @@ def told_to_ckan() -> Iterator[None]:
         raise tk.ValidationError(
             {"query": ["Invalid query"], "info": {"orig": [gist.without_places(str(err))]}}
         ) from err
+    except OverBudget as err:
+        _answer_429(err.retry_after)
+        raise tk.ValidationError({"datastore": [gist.sentence(err)]}) from err
     except (BadRequest, OutsideError, TooLarge) as err:
         raise tk.ValidationError({"datastore": [gist.sentence(err)]}) from err
+
+
+def _answer_429(retry_after: int) -> None:
+    """Let the refusal that follows be a 429: CKAN's API knows no error of its own for that."""
+    if not has_request_context():
+        return
+
+    @after_this_request
+    def told(response: Response) -> Response:
+        # Whoever has caught the error, and shows a page without the rows, is let alone.
+        if response.status_code >= 400:
+            response.status_code = 429
+            response.headers["Retry-After"] = str(retry_after)
+        return response
 
 
 class BigQueryBackend(DatastoreBackend):
