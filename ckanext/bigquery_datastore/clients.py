@@ -191,7 +191,12 @@ def _once(service: str, identity: str, build: Callable[[], _T]) -> _T:
 
 def _bigquery(identity: str) -> bigquery.Client:
     client = bigquery.Client(
-        project=config.project(), credentials=_access(identity), location=config.location()
+        project=config.project(),
+        credentials=_access(identity),
+        location=config.location(),
+        # A short query is answered sooner where it need not become a job that can be asked for
+        # (https://cloud.google.com/bigquery/docs/running-queries#optional-job-creation).
+        default_job_creation_mode="JOB_CREATION_OPTIONAL",
     )
     _widen_pool(client)
     return client
