@@ -174,7 +174,7 @@ def failed_status(err: BigQueryDatastoreError) -> Response:
 
 def _to_be_tried_again(response: Response, err: BigQueryDatastoreError) -> Response:
     """With the time to do so, where the fault is not the visitor's."""
-    if response.status_code >= 500:
+    if response.status_code >= 500 or response.status_code == 429:
         response.headers["Retry-After"] = str(getattr(err, "retry_after", OutsideError.retry_after))
     return response
 

@@ -50,6 +50,9 @@ _PASSING_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
 _THROTTLED = frozenset({"rateLimitExceeded", "userRateLimitExceeded", "jobRateLimitExceeded"})
 _USED_UP = frozenset({"quotaExceeded", "dailyLimitExceeded"})
 
+# What a statement of too many bytes is refused with: for good, whatever status comes with it.
+TOO_EXPENSIVE = "bytesBilledLimitExceeded"
+
 # Whatever a call to Google may raise.
 FAILURES = (
     gexc.GoogleAPIError,
@@ -80,6 +83,11 @@ def storage_ro() -> storage.Client:
 
 def storage_rw() -> storage.Client:
     return _once("storage", "rw", partial(_storage, "rw"))
+
+
+def may_write(client: object) -> bool:
+    """Whether a client is the read-write identity's: what that reads, it reads for a change."""
+    return _built.get((os.getpid(), "bigquery", "rw")) is client
 
 
 def signer() -> gcredentials.Credentials:
@@ -183,7 +191,12 @@ def _once(service: str, identity: str, build: Callable[[], _T]) -> _T:
 
 def _bigquery(identity: str) -> bigquery.Client:
     client = bigquery.Client(
-        project=config.project(), credentials=_access(identity), location=config.location()
+        project=config.project(),
+        credentials=_access(identity),
+        location=config.location(),
+        # A short query is answered sooner where it need not become a job that can be asked for
+        # (https://cloud.google.com/bigquery/docs/running-queries#optional-job-creation).
+        default_job_creation_mode="JOB_CREATION_OPTIONAL",
     )
     _widen_pool(client)
     return client
@@ -247,6 +260,11 @@ def is_throttled(err: BaseException) -> bool:
     )
 
 
+def is_too_expensive(err: gexc.GoogleAPICallError) -> bool:
+    """Whether a statement has not run, as it would be billed for more than it may be."""
+    return TOO_EXPENSIVE in _reasons(err)
+
+
 def _reasons(err: gexc.GoogleAPICallError) -> set[str]:
     return {str(error.get("reason")) for error in err.errors or () if isinstance(error, dict)}
 
@@ -254,6 +272,8 @@ def _reasons(err: gexc.GoogleAPICallError) -> set[str]:
 def is_transient(err: BaseException) -> bool:
     """Whether the same request may succeed a moment later; it may have had its effect, too."""
     if isinstance(err, gexc.GoogleAPICallError):
+        if is_too_expensive(err):
+            return False  # the library knows it as a 500
         return err.code in _PASSING_STATUSES or is_throttled(err)
     if isinstance(err, InvalidResponse):
         # How uploads and downloads of Cloud Storage say it, before they raise one of the above.

@@ -33,6 +33,9 @@ METADATA_TTL_SECONDS = PREFIX + "metadata_ttl_seconds"
 VOLATILE_TTL_SECONDS = PREFIX + "volatile_ttl_seconds"
 ORDER = PREFIX + "order"
 MAXIMUM_BYTES_BILLED = PREFIX + "maximum_bytes_billed"
+SEARCH_MAXIMUM_BYTES_BILLED = PREFIX + "search_maximum_bytes_billed"
+WRITE_MAXIMUM_BYTES_BILLED = PREFIX + "write_maximum_bytes_billed"
+DAILY_BYTES_BILLED = PREFIX + "daily_bytes_billed"
 JOB_TIMEOUT_SECONDS = PREFIX + "job_timeout_seconds"
 EXPORT_JOBS = PREFIX + "export_jobs"
 JOB_LABELS = PREFIX + "job_labels"
@@ -54,6 +57,9 @@ ENVIRONMENT = {
     CREDENTIALS: "BIGQUERY_CREDENTIALS",
     CREDENTIALS_RO: "BIGQUERY_CREDENTIALS_RO",
 }
+
+# About $0.60: https://cloud.google.com/bigquery/pricing#on_demand_pricing
+SEARCH_BYTES = 100_000_000_000
 
 DELIVERIES = ("redirect", "stream", "accel")
 ORDERS = ("_id", "none")
@@ -129,6 +135,23 @@ def order() -> str:
 def maximum_bytes_billed() -> int | None:
     """The most bytes one export may be billed for, or None for no limit."""
     return _number(MAXIMUM_BYTES_BILLED, 0, 2**63 - 1) or None
+
+
+def search_maximum_bytes_billed() -> int | None:
+    """The same of one search; where it is not set, no more than an export, and finite."""
+    default = min(maximum_bytes_billed() or SEARCH_BYTES, SEARCH_BYTES)
+    return _number(SEARCH_MAXIMUM_BYTES_BILLED, 0, 2**63 - 1, default) or None
+
+
+def write_maximum_bytes_billed() -> int | None:
+    """The same of one change of data; where it is not set, as an export."""
+    default = maximum_bytes_billed() or 0
+    return _number(WRITE_MAXIMUM_BYTES_BILLED, 0, 2**63 - 1, default) or None
+
+
+def daily_bytes_billed() -> int | None:
+    """The bytes of a day after which searches of the anonymous are refused, or None."""
+    return _number(DAILY_BYTES_BILLED, 0, 2**63 - 1) or None
 
 
 def job_timeout_seconds() -> int:
@@ -308,6 +331,9 @@ _GETTERS: tuple[Callable[[], object], ...] = (
     volatile_ttl_seconds,
     order,
     maximum_bytes_billed,
+    search_maximum_bytes_billed,
+    write_maximum_bytes_billed,
+    daily_bytes_billed,
     job_timeout_seconds,
     export_jobs,
     job_labels,

@@ -5,6 +5,7 @@
     ├── BadRequest             400: what is wrong with the request
     │   └── Invalid            the same, as the fields of a ValidationError of core's
     ├── TooLarge               413: which limit was met, and what would be smaller
+    ├── OverBudget             429: the site has spent what it may today
     ├── FooterError            shards that cannot become one Parquet file
     ├── TransformError         an exported row that cannot be rewritten as JSON or XML
     └── OutsideError           502 or 503: Google refused, or does not answer
@@ -55,6 +56,20 @@ class TooLarge(BigQueryDatastoreError):
 
     status = 413
     is_for_visitors = True
+
+
+class OverBudget(BigQueryDatastoreError):
+    """The site's budget of the day is used up; ``retry_after`` is the seconds until the next."""
+
+    status = 429
+    is_for_visitors = True
+
+    def __init__(self, message: str, retry_after: int) -> None:
+        super().__init__(message, retry_after)
+        self.retry_after = retry_after
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class FooterError(BigQueryDatastoreError):

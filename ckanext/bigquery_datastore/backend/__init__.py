@@ -11,6 +11,7 @@ from ckan.common import CKANConfig
 from ckan.plugins import toolkit as tk
 from ckan.types import Context
 from ckanext.datastore.backend import DatastoreBackend
+from flask import Response, after_this_request, has_request_context
 
 from ckanext.bigquery_datastore import clients, config, gist
 from ckanext.bigquery_datastore.backend import change, create, door, query
@@ -20,9 +21,15 @@ from ckanext.bigquery_datastore.backend.search import answer, run
 from ckanext.bigquery_datastore.backend.sql import check
 from ckanext.bigquery_datastore.backend.sql import results as sql_results
 from ckanext.bigquery_datastore.backend.table import definition, lookup
-from ckanext.bigquery_datastore.backend.table.lookup import ID, Table
+from ckanext.bigquery_datastore.backend.table.lookup import EXISTING, ID, TABLES, Table
 from ckanext.bigquery_datastore.backend.write import lock
-from ckanext.bigquery_datastore.errors import BadRequest, Invalid, OutsideError, TooLarge
+from ckanext.bigquery_datastore.errors import (
+    BadRequest,
+    Invalid,
+    OutsideError,
+    OverBudget,
+    TooLarge,
+)
 
 log = logging.getLogger(__name__)
 
@@ -44,8 +51,25 @@ def told_to_ckan() -> Iterator[None]:
         raise tk.ValidationError(
             {"query": ["Invalid query"], "info": {"orig": [gist.without_places(str(err))]}}
         ) from err
+    except OverBudget as err:
+        _answer_429(err.retry_after)
+        raise tk.ValidationError({"datastore": [gist.sentence(err)]}) from err
     except (BadRequest, OutsideError, TooLarge) as err:
         raise tk.ValidationError({"datastore": [gist.sentence(err)]}) from err
+
+
+def _answer_429(retry_after: int) -> None:
+    """Let the refusal that follows be a 429: CKAN's API knows no error of its own for that."""
+    if not has_request_context():
+        return
+
+    @after_this_request
+    def told(response: Response) -> Response:
+        # Whoever has caught the error, and shows a page without the rows, is let alone.
+        if response.status_code >= 400:
+            response.status_code = 429
+            response.headers["Retry-After"] = str(retry_after)
+        return response
 
 
 class BigQueryBackend(DatastoreBackend):
@@ -85,6 +109,7 @@ class BigQueryBackend(DatastoreBackend):
         with told_to_ckan(), lock.writing(id):
             table = _own_table(clients.bigquery_rw(), id)
             if data_dict.get("filters") is None:
+                EXISTING.forget(id)
                 definition.drop(clients.bigquery_rw(), table)
             else:
                 change.delete_rows(clients.bigquery_rw(), context, table, data_dict)
@@ -93,6 +118,7 @@ class BigQueryBackend(DatastoreBackend):
     def drop_orphan(self, id: str) -> None:
         """Drop a table that belongs to no resource; the caller knows who may wish that."""
         with told_to_ckan(), lock.writing(id):
+            EXISTING.forget(id)
             definition.drop(clients.bigquery_rw(), _own_table(clients.bigquery_rw(), id))
 
     def create_function(self, name: str, definition: str, **kwargs: Any) -> None:
@@ -118,10 +144,13 @@ class BigQueryBackend(DatastoreBackend):
             client = clients.bigquery_ro()
             # What the operator names in this option of core's is everybody's, without a resource.
             is_public = id in (tk.config.get("ckan.datastore.public_table_search") or ())
-            table = _own_table(client, id) if is_public else _table(client, id)
             seconds = context.get("query_timeout", query.READ_SECONDS * 1000) / 1000
-            select = run.plan(context, table, data_dict, "datastore_search")
-            return answer.answer(context, client, select, data_dict, seconds)
+
+            def found(table: Table) -> Any:
+                select = run.plan(context, table, data_dict, "datastore_search")
+                return answer.answer(context, client, select, data_dict, seconds)
+
+            return _of_recent_table(id if is_public else _live(id), found)
 
     def search_sql(self, context: Context, data_dict: dict[str, Any]) -> Any:
         with told_to_ckan():
@@ -143,9 +172,9 @@ class BigQueryBackend(DatastoreBackend):
     def resource_exists(self, id: str) -> bool:
         """Whether the resource of this id, deleted or not, has a table."""
         with told_to_ckan():
-            return (
-                door.resource(id) is not None
-                and door.own_table(clients.bigquery_ro(), id) is not None
+            # Core asks before each action; whoever then finds no table says so.
+            return door.resource(id) is not None and bool(
+                EXISTING.get(id, lambda: _recent_table(id) is not None or None)
             )
 
     def is_orphan(self, id: str) -> bool:
@@ -229,6 +258,29 @@ def _own_table(client: Any, id: str) -> Table:
     if table is None:
         raise _not_found(id)
     return table
+
+
+def _recent_table(id: str) -> Table | None:
+    """The table as this process heard of it within ``metadata_ttl_seconds``, or hears now."""
+    return TABLES.get(id, lambda: door.own_table(clients.bigquery_ro(), id))
+
+
+def _of_recent_table(id: str, work: Callable[[Table], Any]) -> Any:
+    """What ``work`` makes of a table, as it is now where what was heard before does not do:
+    another process may have changed its columns, or dropped it."""
+    is_remembered = TABLES.has(id)
+    table = _recent_table(id)
+    if table is None:
+        raise _not_found(id)
+    try:
+        return work(table)
+    except (Invalid, query.Refused):
+        if not is_remembered:
+            raise
+    TABLES.forget(id)
+    if (table := _recent_table(id)) is None:
+        raise _not_found(id)
+    return work(table)
 
 
 def _not_found(id: str) -> tk.ObjectNotFound:

@@ -9,8 +9,10 @@ one of the reasons that BigQuery names as passing, never by its words
 from __future__ import annotations
 
 import concurrent.futures
+import re
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any, NoReturn, cast
 
 import requests
@@ -18,10 +20,10 @@ from google.api_core import exceptions as gexc
 from google.cloud import bigquery
 from google.cloud.bigquery.table import Row, RowIterator
 
-from ckanext.bigquery_datastore import clients, config
+from ckanext.bigquery_datastore import clients, config, spending
 from ckanext.bigquery_datastore.backend import job
 from ckanext.bigquery_datastore.backend.parameters import Parameter
-from ckanext.bigquery_datastore.errors import BigQueryDatastoreError
+from ckanext.bigquery_datastore.errors import BigQueryDatastoreError, TooLarge
 
 READ_SECONDS = 60.0
 WRITE_SECONDS = 120.0
@@ -52,8 +54,51 @@ def parameter_list(
     ]
 
 
+@dataclass(frozen=True)
+class Purpose:
+    """What a statement is for: the most bytes it may be billed for, and what costs less."""
+
+    name: str
+    limit: Callable[[], int | None]
+    option: str
+    cheaper: str
+
+    def refusal(self, err: gexc.GoogleAPICallError) -> TooLarge:
+        """What is said where BigQuery refuses a statement for its cost; it has not run."""
+        needed = max(map(int, re.findall(r"\d+", message(err))), default=0)
+        return TooLarge(
+            f"This {self.name} would be billed for {needed:,} bytes of BigQuery tables; this site "
+            f"allows {self.limit() or 0:,} bytes for one ({self.option}). {self.cheaper}"
+        )
+
+
+SEARCH = Purpose(
+    "search",
+    config.search_maximum_bytes_billed,
+    config.SEARCH_MAXIMUM_BYTES_BILLED,
+    "Fewer columns (fields=…) read fewer bytes, and so does a page in the order of _id. The whole "
+    "table can be downloaded: /datastore/dump/<resource_id>.",
+)
+WRITE = Purpose(
+    "change",
+    config.write_maximum_bytes_billed,
+    config.WRITE_MAXIMUM_BYTES_BILLED,
+    "Many records in one request cost as much as one record. `ckan bigquery load` replaces the "
+    "whole table, and is billed for the new rows alone.",
+)
+
+
+def purpose_of(client: bigquery.Client) -> Purpose:
+    """What a client's statements are for."""
+    return WRITE if clients.may_write(client) else SEARCH
+
+
 def job_config(
-    parameters: Iterable[Parameter], seconds: float, *, dry_run: bool = False
+    parameters: Iterable[Parameter],
+    seconds: float,
+    limit: int | None = None,
+    *,
+    dry_run: bool = False,
 ) -> bigquery.QueryJobConfig:
     """What every statement carries: its values, and the site's limits and labels."""
     built = bigquery.QueryJobConfig(
@@ -63,8 +108,8 @@ def job_config(
         use_query_cache=not dry_run,
     )
     # The client library would send an unset limit as the text "None".
-    if config.maximum_bytes_billed() is not None:
-        built.maximum_bytes_billed = config.maximum_bytes_billed()
+    if limit is not None:
+        built.maximum_bytes_billed = limit
     if not dry_run:
         built.job_timeout_ms = int(seconds * 1000)
     return built
@@ -81,6 +126,8 @@ def read(
 
     :raises TookTooLong: after ``seconds``
     :raises Refused: BigQuery cannot run it so
+    :raises TooLarge: it would cost more than the site allows; it has not run
+    :raises OverBudget: the site has spent what it may today, and an anonymous visitor asks
     """
     return list(iterate(client, sql, parameters, seconds=seconds))
 
@@ -93,22 +140,37 @@ def iterate(
     seconds: float = READ_SECONDS,
 ) -> RowIterator:
     """The result of a query, with its ``schema``; see ``read``."""
-    with clients.told("a search", gexc.BadRequest, gexc.NotFound, gexc.GatewayTimeout):
+    purpose = purpose_of(client)
+    if purpose is SEARCH:
+        spending.check()
+    with clients.told("a search", gexc.GoogleAPICallError):
         try:
-            return client.query_and_wait(
+            found = client.query_and_wait(
                 sql,
-                job_config=job_config(parameters, seconds),
+                job_config=job_config(parameters, seconds, purpose.limit()),
                 api_timeout=clients.CALL_SECONDS + seconds,
                 wait_timeout=seconds,
                 retry=clients.budget(seconds)["retry"],
                 **_NO_JOB_RETRY,
             )
-        except (concurrent.futures.TimeoutError, gexc.GatewayTimeout, requests.Timeout) as err:
+        except (concurrent.futures.TimeoutError, requests.Timeout) as err:
             raise TookTooLong("Search took too long") from err
-        except (gexc.BadRequest, gexc.NotFound) as err:
-            if reasons(err) & {"stopped", "timeout"}:
-                raise TookTooLong("Search took too long") from err
-            raise Refused(message(err)) from err
+        except gexc.GoogleAPICallError as err:
+            _raise_of_search(err, purpose)
+    spending.add(found.total_bytes_processed or 0)
+    return found
+
+
+def _raise_of_search(err: gexc.GoogleAPICallError, purpose: Purpose) -> NoReturn:
+    """Say why a query has no rows."""
+    if clients.is_too_expensive(err):
+        raise purpose.refusal(err) from err
+    if isinstance(err, gexc.GatewayTimeout) or reasons(err) & {"stopped", "timeout"}:
+        raise TookTooLong("Search took too long") from err
+    if isinstance(err, (gexc.BadRequest, gexc.NotFound)):
+        raise Refused(message(err)) from err
+    with clients.told("a search"):
+        raise err
 
 
 def write(
@@ -122,13 +184,14 @@ def write(
 
     :raises TookTooLong: after ``seconds``; the job is cancelled and nothing is changed
     :raises Refused: BigQuery cannot run it so
+    :raises TooLarge: it would cost more than the site allows; nothing is changed
     """
     parameters = list(parameters)
     deadline = time.monotonic() + seconds
 
     def submit(job_id: str) -> bigquery.QueryJob:
         left = max(1.0, deadline - time.monotonic())
-        config = job_config(parameters, left)
+        config = job_config(parameters, left, WRITE.limit())
         return client.query(
             sql, job_id=job_id, job_config=config, **_NO_JOB_RETRY, **clients.budget()
         )
@@ -140,12 +203,15 @@ def write(
             raise Refused(message(err)) from err
     if done.error_result is not None:
         _raise(done, deadline)
+    spending.add(int(done.total_bytes_processed or 0))
     return int(done.num_dml_affected_rows or 0)
 
 
 def _raise(done: bigquery.QueryJob, deadline: float) -> NoReturn:
     """Say why a job ended without its change."""
     err = cast("gexc.GoogleAPICallError", done.exception())
+    if clients.is_too_expensive(err):
+        raise WRITE.refusal(err) from err
     if time.monotonic() >= deadline or reasons(err) & {"stopped", "timeout"}:
         raise TookTooLong("Query took too long") from err
     if isinstance(err, (gexc.BadRequest, gexc.NotFound)):

@@ -62,7 +62,8 @@ class Failure:
         if self.reason == TOO_EXPENSIVE_REASON:
             return TooLarge(
                 "The export would cost more than this site allows "
-                f"(ckanext.bigquery_datastore.maximum_bytes_billed). {self.message}"
+                f"(ckanext.bigquery_datastore.maximum_bytes_billed). {self.message} "
+                "Fewer columns (fields=…) read fewer bytes."
             )
         if self.reason == "accessDenied":
             return PermissionMissing(f"BigQuery may not run the export: {self.message}")

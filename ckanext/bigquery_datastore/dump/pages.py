@@ -8,9 +8,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from google.api_core import exceptions as gexc
 from google.cloud import bigquery
 
-from ckanext.bigquery_datastore import clients
-from ckanext.bigquery_datastore.backend.query import job_config, reasons
-from ckanext.bigquery_datastore.dump.export import TOO_EXPENSIVE_REASON, Failure
+from ckanext.bigquery_datastore import clients, spending
+from ckanext.bigquery_datastore.backend.query import SEARCH, job_config, reasons
 from ckanext.bigquery_datastore.dump.formats import delimited
 from ckanext.bigquery_datastore.dump.plan import DumpPlan
 from ckanext.bigquery_datastore.errors import Busy
@@ -20,6 +19,7 @@ def page(client: bigquery.Client, plan: DumpPlan, seconds: float) -> Iterator[by
     """The bytes that an export of the same plan would give.
 
     :raises NotReachable: not within so many seconds
+    :raises TooLarge, OverBudget: they would cost more than one search, or this day, may
     """
     rows = _rows(client, plan, seconds)
     if plan.format.rewrite:
@@ -39,23 +39,25 @@ def _lines(rows: Iterable[Sequence[str | None]], names: Sequence[str]) -> Iterat
 def _rows(
     client: bigquery.Client, plan: DumpPlan, seconds: float
 ) -> Iterator[tuple[str | None, ...]]:
+    spending.check()
     with clients.told("a page of rows"):
         try:
             found = client.query_and_wait(
                 plan.select_sql(),
-                job_config=job_config(plan.parameters, seconds),
+                job_config=job_config(plan.parameters, seconds, SEARCH.limit()),
                 api_timeout=clients.CALL_SECONDS,
                 wait_timeout=seconds,
                 retry=clients.budget()["retry"],
             )
         except gexc.GoogleAPICallError as err:
-            if TOO_EXPENSIVE_REASON in reasons(err):
-                raise Failure(TOO_EXPENSIVE_REASON, clients.reason(err)).error() from err
+            if clients.is_too_expensive(err):
+                raise SEARCH.refusal(err) from err
             if reasons(err) & {"stopped", "timeout"}:
                 raise Busy(
                     f"BigQuery did not find these rows within {seconds:g} seconds. Without limit "
                     "they are exported to a file, however long that takes."
                 ) from err
             raise
+        spending.add(found.total_bytes_processed or 0)
         for row in found:
             yield row.values()

@@ -163,9 +163,10 @@ def heard_in_full(monkeypatch: pytest.MonkeyPatch) -> None:
 def nothing_remembered() -> None:
     """A process that has heard nothing of Google yet."""
     from ckanext.bigquery_datastore import downloads
+    from ckanext.bigquery_datastore.backend.table.lookup import EXISTING
 
-    downloads.TABLES.clear()
-    downloads.FILES.clear()
+    for remembered in (downloads.TABLES, downloads.FILES, EXISTING):
+        remembered.clear()
 
 
 @dataclass(frozen=True)
@@ -395,11 +396,12 @@ def own_site(
     from google.cloud import bigquery, storage
 
     from ckanext.bigquery_datastore import clients, config, downloads
+    from ckanext.bigquery_datastore.backend.table.lookup import EXISTING
 
     def anew() -> None:
         clients.forget()
-        downloads.TABLES.clear()
-        downloads.FILES.clear()
+        for remembered in (downloads.TABLES, downloads.FILES, EXISTING):
+            remembered.clear()
 
     for option in (config.CREDENTIALS, config.CREDENTIALS_RO):
         monkeypatch.setitem(tk.config, option, str(own_emulator.key_file))

@@ -264,14 +264,21 @@ def test_no_answer_tells_of_a_key(app, any_resource, monkeypatch):
     assert "127.0.0.1" not in answer.text and "Bearer" not in answer.text
 
 
-@pytest.mark.parametrize("query", ["", "limit=1", "format=json"])
+@pytest.mark.parametrize(
+    ("query", "option"),
+    [
+        ("", config.MAXIMUM_BYTES_BILLED),
+        ("limit=1", config.SEARCH_MAXIMUM_BYTES_BILLED),
+        ("format=json", config.MAXIMUM_BYTES_BILLED),
+    ],
+)
 def test_more_than_the_site_allows_is_413_and_names_the_limit(
-    app, any_resource, monkeypatch, query
+    app, any_resource, monkeypatch, query, option
 ):
     monkeypatch.setattr(config, "maximum_bytes_billed", lambda: 1)
     answer = visit(app, any_resource["id"], f"{query}&fields=name")
     assert answer.status_code == 413, answer.text
-    assert "ckanext.bigquery_datastore.maximum_bytes_billed" in answer.text
+    assert option in answer.text
 
 
 # --- counted

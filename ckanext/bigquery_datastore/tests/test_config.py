@@ -32,6 +32,9 @@ NUMBERS = {
     config.METADATA_TTL_SECONDS: (config.metadata_ttl_seconds, 0, 3600),
     config.VOLATILE_TTL_SECONDS: (config.volatile_ttl_seconds, 1, 604800),
     config.MAXIMUM_BYTES_BILLED: (config.maximum_bytes_billed, 0, 2**63 - 1),
+    config.SEARCH_MAXIMUM_BYTES_BILLED: (config.search_maximum_bytes_billed, 0, 2**63 - 1),
+    config.WRITE_MAXIMUM_BYTES_BILLED: (config.write_maximum_bytes_billed, 0, 2**63 - 1),
+    config.DAILY_BYTES_BILLED: (config.daily_bytes_billed, 0, 2**63 - 1),
     config.JOB_TIMEOUT_SECONDS: (config.job_timeout_seconds, 1, 21600),
     config.SEARCH_CHARACTERS: (config.search_characters, 100, 1_000_000),
 }
@@ -78,7 +81,7 @@ def test_a_number_is_taken_from_its_least_to_its_most(monkeypatch, name):
     getter, least, most = NUMBERS[name]
     for number in (least, most):
         monkeypatch.setitem(tk.config, name, str(number))
-        assert getter() == (number or (None if getter is config.maximum_bytes_billed else 0))
+        assert getter() == (number or (None if "bytes_billed" in name else 0))
 
 
 def test_without_any_option_the_defaults_hold():
@@ -89,12 +92,23 @@ def test_without_any_option_the_defaults_hold():
     assert config.volatile_ttl_seconds() == 300
     assert config.order() == "_id"
     assert config.maximum_bytes_billed() is None
+    assert config.search_maximum_bytes_billed() == 100_000_000_000
+    assert config.write_maximum_bytes_billed() is None
+    assert config.daily_bytes_billed() is None
     assert config.job_timeout_seconds() == 21600
     assert config.job_labels() == {}
     assert config.prewarm_formats() == []
     assert config.filename_template() == "{dataset}-{resource}"
     assert config.search_characters() == 10_000
     assert config.dump_sql_enabled() is False
+
+
+def test_searches_and_changes_may_cost_what_an_export_may_where_nothing_is_said(monkeypatch):
+    monkeypatch.setitem(tk.config, config.MAXIMUM_BYTES_BILLED, "5")
+    assert config.search_maximum_bytes_billed() == config.write_maximum_bytes_billed() == 5
+    monkeypatch.setitem(tk.config, config.MAXIMUM_BYTES_BILLED, str(10**15))
+    assert config.search_maximum_bytes_billed() == 100_000_000_000
+    assert config.write_maximum_bytes_billed() == 10**15
 
 
 @pytest.mark.parametrize("text", config.DELIVERIES)

@@ -27,7 +27,8 @@ def answer(
     """The request, with what was found put into it."""
     wants_next = bool(data_dict.get("include_next_page"))
     asked = select.columns
-    found = run(client, with_id(select) if wants_next else select, seconds)
+    wants_total = bool(data_dict.get("include_total", True))
+    found = run(client, with_id(select) if wants_next else select, seconds, counted=wants_total)
     rows = [row[: len(asked)] for row in found.rows]
     records = formatted(data_dict.get("records_format", "objects"), asked, rows)
     if isinstance(records, list):
@@ -37,8 +38,9 @@ def answer(
             records = results.plain(records)
     data_dict["records"] = records
     data_dict["fields"] = fields_of(asked)
-    if data_dict.get("include_total", True):
-        data_dict["total"] = total(client, select, seconds)
+    if wants_total:
+        known = found.total is not None
+        data_dict["total"] = found.total if known else total(client, select, seconds)
     if wants_next:
         page = next_page(select, found, int(data_dict.get("limit") or 0))
         if page is not None:

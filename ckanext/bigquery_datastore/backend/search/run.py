@@ -26,7 +26,7 @@ from ckanext.bigquery_datastore.backend.search.build import build, get_list, inv
 from ckanext.bigquery_datastore.backend.search.select import Select, T
 from ckanext.bigquery_datastore.backend.table import reading
 from ckanext.bigquery_datastore.backend.table.layout import Range
-from ckanext.bigquery_datastore.backend.table.lookup import ID, Column, Table
+from ckanext.bigquery_datastore.backend.table.lookup import ID, Column, Table, quote_name
 from ckanext.bigquery_datastore.errors import Invalid
 from ckanext.bigquery_datastore.recent import Recent
 
@@ -171,14 +171,18 @@ def _parameter(name: str, value: Any) -> Parameter:
 
 @dataclass(frozen=True)
 class Found:
-    """The rows of a search, and their columns."""
+    """The rows of a search, and their columns. ``total``: without limit and offset, where known."""
 
     columns: tuple[Column, ...]
     rows: list[tuple[Any, ...]]
+    total: int | None = None
 
 
-def run(client: bigquery.Client, select: Select, seconds: float) -> Found:
-    """The rows that a Select finds; read without a query where that is the same."""
+def run(client: bigquery.Client, select: Select, seconds: float, *, counted: bool = False) -> Found:
+    """The rows that a Select finds; read without a query where that is the same.
+
+    ``counted``: their total is wanted; it comes with them where that costs no more.
+    """
     direct = _read_directly(client, select)
     if direct is not None:
         return direct
@@ -186,8 +190,24 @@ def run(client: bigquery.Client, select: Select, seconds: float) -> Found:
         return Found(select.columns, [])
     if (page := _read_page(client, select, seconds)) is not None:
         return page
-    rows = query.read(client, select.sql(), select.parameters, seconds=seconds)
-    return Found(select.columns, [row.values() for row in rows])
+    if not counted or _metadata_counts(select):
+        rows = query.read(client, select.sql(), select.parameters, seconds=seconds)
+        return Found(select.columns, [row.values() for row in rows])
+    rows = query.read(client, _counted_sql(select), select.parameters, seconds=seconds)
+    total = rows[0][0] if rows else None if select.offset else 0
+    return Found(select.columns, [row.values()[1:] for row in rows], total)
+
+
+def _counted_sql(select: Select) -> str:
+    """The statement of a Select with the number of all rows in front of each.
+
+    Not by COUNT(*) OVER (): that would bring every row that is found to one worker of BigQuery.
+    The rows' statement reads what the count reads, so both are billed once.
+    """
+    name = "total"
+    while name in select.aliases:
+        name = f"{name}_"
+    return f"SELECT ({select.count_sql()}) AS {quote_name(name)}, {select.sql()[len('SELECT ') :]}"
 
 
 def _read_page(client: bigquery.Client, select: Select, seconds: float) -> Found | None:
@@ -244,9 +264,10 @@ def _read_directly(client: bigquery.Client, select: Select) -> Found | None:
     small = table.num_rows <= SMALL_ROWS
     if not small and select.offset:
         return None
-    wanted = table.num_rows if small else select.limit
-    if wanted == 0:
-        return Found(select.columns, [])
+    # Of an empty table one row is asked for: it may have some by now.
+    wanted = max(table.num_rows, 1) if small else select.limit
+    if select.limit == 0:
+        return None
     with clients.told(f"reading the table {table.id}"):
         listed = client.list_rows(
             bigquery.TableReference.from_string(table.full_id),
@@ -256,17 +277,18 @@ def _read_directly(client: bigquery.Client, select: Select) -> Found | None:
             **clients.budget(),
         )
         rows = list(listed)
+        total = listed.total_rows
     names = {field.name: place for place, field in enumerate(listed.schema)}
     place = names[ID]
     if small:
-        if len(rows) != table.num_rows or any(row[place] is None for row in rows):
+        if len(rows) != total or any(row[place] is None for row in rows):
             return None
         rows.sort(key=lambda row: row[place])
         rows = rows[select.offset : select.offset + select.limit]
     elif [row[place] for row in rows] != list(range(1, len(rows) + 1)):
         return None
     places = [names[column.stored] for column in select.columns]
-    return Found(select.columns, [tuple(row[n] for n in places) for row in rows])
+    return Found(select.columns, [tuple(row[n] for n in places) for row in rows], total)
 
 
 def _fields(select: Select) -> list[bigquery.SchemaField]:
@@ -287,11 +309,16 @@ def _field(column: Column) -> bigquery.SchemaField:
 
 def total(client: bigquery.Client, select: Select, seconds: float) -> int:
     """How many rows there are without limit and offset. Free where every row is found."""
-    table = select.table
-    if select.is_whole_table and table.kind == "TABLE" and not table.streaming_buffer:
-        return table.num_rows
+    if _metadata_counts(select):
+        return select.table.num_rows
     rows = query.read(client, select.count_sql(), select.parameters, seconds=seconds)
     return int(rows[0]["total"])
+
+
+def _metadata_counts(select: Select) -> bool:
+    """Whether the table's metadata tell how many rows there are."""
+    table = select.table
+    return select.is_whole_table and table.kind == "TABLE" and not table.streaming_buffer
 
 
 def next_page(select: Select, found: Found, limit: int) -> dict[str, Any] | None:

@@ -151,6 +151,7 @@ class BigQuery:
             job
             for job in self.jobs.all()
             if job.project == project
+            and not job.is_short
             and (not states or job.state in states)
             and earliest <= 1000 * job.created <= latest
         ]
@@ -206,7 +207,9 @@ class BigQuery:
             return JSONResponse({**self._page(job, 0, 0), "jobReference": job.reference})
         self._submit(job, of_request(request.scope))
         timeout = float(body.get("timeoutMs") or _LONG_POLL_SECONDS * 1000) / 1000
-        return await self._answer(job, timeout, 0, int(body.get("maxResults") or 100_000))
+        wanted = int(body.get("maxResults") or 100_000)
+        optional = body.get("jobCreationMode") == "JOB_CREATION_OPTIONAL"
+        return await self._answer(job, timeout, 0, wanted, optional=optional)
 
     async def _results(self, request: Request) -> Response:
         job, query = self._job(request), request.query_params
@@ -215,14 +218,25 @@ class BigQuery:
         wanted = query.get("maxResults")
         return await self._answer(job, timeout, first, 100_000 if wanted is None else int(wanted))
 
-    async def _answer(self, job: Job, timeout: float, first: int, wanted: int) -> Response:
+    async def _answer(
+        self, job: Job, timeout: float, first: int, wanted: int, *, optional: bool = False
+    ) -> Response:
+        """A page of the result. ``optional``: what fits into it is no job, as far as one can see
+        (https://cloud.google.com/bigquery/docs/running-queries#optional-job-creation)."""
         await _wait(job.finished, timeout)
+        job.is_short = optional and job.state == "DONE"
         if job.error:
             reason = job.error["reason"]
             error = ApiError(reason, job.error["message"], location=job.error.get("location", ""))
-            body = error.body() | {"jobReference": job.reference}
+            body = error.body() | ({} if job.is_short else {"jobReference": job.reference})
             return JSONResponse(body, status_code=STATUS.get(reason, 400))
         page = await self.runtime.in_thread(lambda: self._page(job, first, wanted))
+        job.is_short = job.is_short and "pageToken" not in page
+        if job.is_short:
+            page |= {"queryId": page.pop("jobReference")["jobId"], "location": job.location}
+        elif optional:
+            code = "LARGE_RESULTS" if job.state == "DONE" else "LONG_RUNNING"
+            page["jobCreationReason"] = {"code": code}
         return JSONResponse(page)
 
     def _page(self, job: Job, first: int, wanted: int) -> dict[str, Any]:

@@ -32,7 +32,7 @@ from cachetools import LRUCache
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
-from .conditions import Condition, Parameters, Read, about, constants_of, may_hold, sql_of
+from .conditions import Condition, Parameters, Read, about, constants_of, joined, may_hold, sql_of
 from .engine import TableName, quote_name
 from .sizes import MEGABYTE, billed, value_size
 
@@ -169,8 +169,9 @@ def _columns(meta: TableMeta, reads: Iterable[Read]) -> list[str]:
 
 
 def _any_of(conditions: Sequence[Condition | None]) -> Condition | None:
-    """What holds of a row that any of several reads wants; only one can tell."""
-    return conditions[0] if len(conditions) == 1 else None
+    """What holds of a row that any of several reads wants."""
+    different = list(dict.fromkeys(conditions))
+    return different[0] if len(different) == 1 else joined(False, different)
 
 
 def by_table(project: str, reads: Iterable[Read]) -> dict[TableName, list[Read]]:

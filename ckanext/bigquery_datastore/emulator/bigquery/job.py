@@ -39,6 +39,7 @@ class Job:
     error: dict[str, str] | None = None
     rows: pa.Table | None = None
     schema: list[dict[str, Any]] | None = None
+    is_short: bool = False  # no job for those who ask BigQuery's API
     file: Path | None = None  # an uploaded file to load
     finished: Future[None] = field(default_factory=Future)
     fault: Rule | None = None

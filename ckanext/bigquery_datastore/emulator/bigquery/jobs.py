@@ -116,7 +116,7 @@ class Jobs:
     def get(self, project: str, job_id: str, location: str | None) -> Job:
         """The job. Raises ApiError ``notFound``, also when it is in another location."""
         job = self._jobs.get((project, job_id))
-        if job is None or not _is_there(job, location):
+        if job is None or job.is_short or not _is_there(job, location):
             where = f"{project}:{location}.{job_id}" if location else f"{project}:{job_id}"
             raise ApiError("notFound", f"Not found: Job {where}")
         return job

@@ -96,6 +96,14 @@ PARTITIONS = {
 }
 
 
+def test_a_table_that_is_named_twice_is_read_once(bq: bigquery.Client, ranges: str) -> None:
+    count = f"(SELECT COUNT(*) FROM {ranges} WHERE _id BETWEEN 10 AND 19)"
+    sql = f"SELECT {count}, x FROM {ranges} WHERE _id "
+    assert run(bq, f"{sql} BETWEEN 10 AND 19").total_bytes_processed == 16 * 11
+    assert run(bq, f"{sql} = 55").total_bytes_processed == 16 * 21
+    assert run(bq, f"{sql} > x").total_bytes_processed == 16 * 101
+
+
 @pytest.mark.parametrize("where", PARTITIONS)
 def test_partitions_are_left_out_by_constants_alone(
     bq: bigquery.Client, ranges: str, where: str

@@ -263,3 +263,31 @@ def test_a_union_is_a_select(bq: bigquery.Client) -> None:
 def test_a_dry_run_of_what_cannot_run_is_refused(bq: bigquery.Client) -> None:
     with pytest.raises(BadRequest):
         run(bq, "SELECT nothing FROM (SELECT 1 AS a)", dry_run=True)
+
+
+# --- queries that need be no jobs
+
+
+def test_a_short_query_is_no_job_where_that_is_optional(
+    bq: bigquery.Client, emulator: Emulator
+) -> None:
+    def ask(sql: str, **options: object) -> dict[str, object]:
+        body = {"query": sql, "useLegacySql": False, "location": LOCATION, **options}
+        return bq._connection.api_request("POST", "/projects/local/queries", data=body)
+
+    short = ask("SELECT 1 AS one", jobCreationMode="JOB_CREATION_OPTIONAL")
+    assert "jobReference" not in short and short["jobComplete"] is True
+    with pytest.raises(NotFound):
+        bq.get_job(str(short["queryId"]), location=LOCATION)
+    assert short["queryId"] not in [job.job_id for job in bq.list_jobs(max_results=20)]
+    rows = "SELECT n FROM UNNEST(GENERATE_ARRAY(1, 9)) AS n"
+    large = ask(rows, jobCreationMode="JOB_CREATION_OPTIONAL", maxResults=5)
+    assert large["jobCreationReason"] == {"code": "LARGE_RESULTS"}
+    reference = large["jobReference"]
+    assert isinstance(reference, dict)
+    assert len(list(bq.get_job(reference["jobId"], location=LOCATION).result())) == 9
+    emulator.admin("PUT", "defaults", {"run_seconds": {"SELECT": "2"}})
+    slow = ask("SELECT 2 AS two", jobCreationMode="JOB_CREATION_OPTIONAL", timeoutMs=100)
+    assert slow["jobCreationReason"] == {"code": "LONG_RUNNING"}
+    assert slow["jobComplete"] is False and "jobReference" in slow
+    assert "jobReference" in ask("SELECT 3 AS three")
