@@ -3,6 +3,8 @@ CKAN ?= 2.12
 ARGS ?=
 # What the demo site runs on: `make demo SERVER=asgi` for an ASGI server.
 SERVER ?= wsgi
+PROJECT ?=
+BUCKET ?=
 
 export STACK_CKAN := $(CKAN)
 export STACK_SERVER := $(SERVER)
@@ -12,7 +14,7 @@ BIN := .stack/venv-$(CKAN)/bin
 IN_STACK := . .stack/env-$(CKAN) &&
 
 .DEFAULT_GOAL := help
-.PHONY: help stack services restart stop status demo test core-suite check messages clean
+.PHONY: help stack services restart stop status demo test core-suite live check messages clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -40,6 +42,9 @@ test: services ## the tests, against the running stack
 
 core-suite: services ## CKAN's own DataStore tests, on BigQuery
 	@$(IN_STACK) python dev/core_suite.py $(ARGS)
+
+live: services ## everyday actions on Google, measured: PROJECT=… BUCKET=…; without them, on the emulators
+	@$(IN_STACK) python dev/live.py $(if $(PROJECT),--project $(PROJECT)) $(if $(BUCKET),--bucket $(BUCKET))
 
 check: ## style, types, imports, documentation; needs no service
 	@dev/stack up venv

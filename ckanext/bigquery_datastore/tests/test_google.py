@@ -4,6 +4,7 @@
     BIGQUERY_LIVE_BUCKET    a bucket in the same location; only names below dumps/live- are used
     BIGQUERY_LIVE_LOCATION  of both; US by default
 
+`make live` sets them, and makes the dataset. One beside it, whose tables expire, is made here.
 With Application Default Credentials that may do what the README's read-write identity may. It costs
 a few cents at most: every table is small.
 """
@@ -12,19 +13,26 @@ from __future__ import annotations
 
 import functools
 import io
+import json
 import os
 import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
+import google.auth
+import google.auth.transport.requests
 import pyarrow.parquet as pq
 import pytest
+import requests
 from google.api_core import exceptions as gexc
 from google.cloud import bigquery, storage
+from google.oauth2 import service_account
 
+from ckanext.bigquery_datastore import clients, config
 from ckanext.bigquery_datastore.backend.table.model import stored_names
 from ckanext.bigquery_datastore.dump import export, pages
 from ckanext.bigquery_datastore.dump.objects import Headers
@@ -246,11 +254,311 @@ def test_what_a_text_is(place, expression):
     assert row["v"] == CASTS[expression]
 
 
+# --- the files of an export
+
+
+def exported(place: Place, folder: str, select: str, **options: Any) -> list[bytes]:
+    """The files that EXPORT DATA writes for a query, in the order of their names."""
+    known = {"format": "CSV", **options}
+    sql = export.statement(select, f"gs://{place.bucket}/{folder}/*.out", known)
+    config = bigquery.QueryJobConfig(labels={"emulator_shards": "3"})
+    job = place.bigquery.query(sql, job_config=config, job_retry=None)
+    job.result(job_retry=None)
+    found = place.store.list(f"{folder}/")
+    told = job._properties["statistics"]["query"]["exportDataStatistics"]
+    assert (int(told["fileCount"]), int(told["rowCount"])) == (len(found), job_rows(place, select))
+    bucket = place.storage.bucket(place.bucket)
+    return [bucket.blob(one.name).download_as_bytes() for one in found]
+
+
+def job_rows(place: Place, select: str) -> int:
+    (row,) = place.bigquery.query(f"SELECT COUNT(*) AS n FROM ({select})").result()
+    return row["n"]
+
+
+def test_the_files_of_a_sorted_export_follow_on_one_another(place, table):
+    numbers = "SELECT n FROM UNNEST(GENERATE_ARRAY(1, 300000)) AS n ORDER BY n"
+    files = exported(place, f"dumps/{table}/sorted", numbers)
+    assert [int(line) for file in files for line in file.split()] == list(range(1, 300_001))
+
+
+# Without a header: an empty text, NULL, line ends and spaces at the edges.
+CELLS = {
+    "''": b'""\n',
+    "CAST(NULL AS STRING)": b"\n",
+    "' x '": b" x \n",
+    "'a\\rb'": b'"a\rb"\n',
+    "'a\\nb'": b'"a\nb"\n',
+    "'a,b'": b'"a,b"\n',
+    "'a\"b'": b'"a""b"\n',
+}
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_the_bytes_of_a_cell_alone_in_its_file(place, table, cell):
+    files = exported(place, f"dumps/{table}/{uuid.uuid4().hex}", f"SELECT {cell} AS v")
+    assert b"".join(files) == CELLS[cell]
+
+
+def test_an_export_goes_beside_other_files_but_not_over_them(place, table):
+    place.store.create(f"dumps/{table}/beside/other", b"x", Headers("text/plain"))
+    assert exported(place, f"dumps/{table}/beside/one", "SELECT 1 AS v")
+    with pytest.raises(gexc.BadRequest):
+        exported(place, f"dumps/{table}/beside/one", "SELECT 1 AS v")
+
+
+def test_parquet_has_the_headings_that_the_table_has(place, table):
+    headings = ["Größe _m²_", "a+b=c: 50%", "日付"]
+    columns = ", ".join(f"{n} AS `{heading}`" for n, heading in enumerate(headings))
+    files = exported(place, f"dumps/{table}/headings", f"SELECT {columns}", format="PARQUET")
+    assert any(pq.read_table(io.BytesIO(file)).column_names == headings for file in files)
+
+
+# --- values on their way in
+
+
+def test_a_text_beside_a_statement_keeps_its_emoji_as_it_is_not_as_escapes(place):
+    """https://github.com/googleapis/python-bigquery/issues/864"""
+    for ascii_only, read in ((False, "🙂"), (True, "\ufffd\ufffd")):
+        rows = [json.dumps(["🙂"], ensure_ascii=ascii_only)]
+        config = bigquery.QueryJobConfig(
+            query_parameters=[bigquery.ArrayQueryParameter("rows", "STRING", rows)]
+        )
+        sql = "SELECT JSON_VALUE(r, '$[0]') AS v FROM UNNEST(@rows) AS r"
+        assert [row["v"] for row in place.bigquery.query(sql, job_config=config)] == [read]
+
+
+def test_a_hundred_thousand_values_are_one_parameter(place):
+    values = [str(number) for number in range(100_000)]
+    config = bigquery.QueryJobConfig(
+        query_parameters=[bigquery.ArrayQueryParameter("p", "STRING", values)]
+    )
+    sql = "SELECT COUNTIF(CAST(n AS STRING) IN UNNEST(@p)) AS c FROM UNNEST([5, 99999, 100000]) n"
+    assert [row["c"] for row in place.bigquery.query(sql, job_config=config)] == [2]
+
+
+def loaded(place: Place, content: bytes, kind: str, **options: Any) -> list[Any]:
+    """The values of a file's one column, after a load job into a new table."""
+    name = f"{place.project}.{place.dataset}.live-{uuid.uuid4().hex}"
+    config = bigquery.LoadJobConfig(schema=[bigquery.SchemaField("v", kind)], **options)
+    try:
+        place.bigquery.load_table_from_file(
+            io.BytesIO(content), name, job_config=config, location=place.bigquery.location
+        ).result()
+        return sorted(
+            (row["v"] for row in place.bigquery.query(f"SELECT v FROM `{name}`")),
+            key=lambda value: (value is None, value),
+        )
+    finally:
+        place.bigquery.delete_table(name, not_found_ok=True)
+
+
+def test_integers_of_ndjson_are_read_to_the_last_digit(place):
+    numbers = [9007199254740993, -9223372036854775808, 9223372036854775807]
+    content = b"\n".join(b'{"v": %d}' % number for number in numbers)
+    found = loaded(place, content, "INT64", source_format="NEWLINE_DELIMITED_JSON")
+    assert found == sorted(numbers)
+
+
+@pytest.mark.parametrize("place", [GOOGLE], indirect=True)
+def test_several_marks_may_stand_for_a_missing_value(place):
+    """https://cloud.google.com/bigquery/docs/reference/rest/v2/Job#JobConfigurationLoad"""
+    assert loaded(place, b"1\nNA\n\n", "INT64", null_markers=["", "NA"])[:1] == [1]
+
+
+# --- tables
+
+
+@pytest.fixture
+def scratch(place: Place) -> Iterator[bigquery.Table]:
+    """A small table, gone afterwards."""
+    name = f"{place.project}.{place.dataset}.live-{uuid.uuid4().hex}"
+    fields = [bigquery.SchemaField("a", "INT64"), bigquery.SchemaField("b", "STRING")]
+    wanted = bigquery.Table(name, schema=fields)
+    wanted.clustering_fields = ["a"]
+    yield place.bigquery.create_table(wanted)
+    place.bigquery.delete_table(name, not_found_ok=True)
+
+
+def sql_name(table: bigquery.Table) -> str:
+    return f"`{table.project}.{table.dataset_id}.{table.table_id}`"
+
+
+def test_the_count_of_rows_is_right_as_soon_as_a_change_is_done(place, scratch):
+    for count in (1, 2):
+        place.bigquery.query(f"INSERT INTO {sql_name(scratch)} (a) VALUES ({count})").result()
+        assert place.bigquery.get_table(scratch).num_rows == count
+
+
+def test_a_description_is_changed_only_by_who_has_seen_the_last(place, scratch):
+    """What numbers of rows are reserved by (backend.write.numbers)."""
+    seen = place.bigquery.get_table(scratch)
+    for change in ("mine", "theirs"):
+        seen.description = change
+        if change == "theirs":
+            with pytest.raises(gexc.PreconditionFailed):
+                place.bigquery.update_table(seen, ["description"])
+        else:
+            place.bigquery.update_table(seen, ["description"])
+    assert place.bigquery.get_table(scratch).description == "mine"
+
+
+def test_a_table_is_replaced_after_its_clustering_was_changed(place, scratch):
+    """And the texts among OPTIONS travel beside the statement (backend.write.replace)."""
+    scratch.clustering_fields = ["b"]
+    place.bigquery.update_table(scratch, ["clustering_fields"])
+    texts = {"d": "of the 'table'", "k": "team", "v": "open-data", "c": "of the column"}
+    config = bigquery.QueryJobConfig(
+        query_parameters=[bigquery.ScalarQueryParameter(n, "STRING", v) for n, v in texts.items()]
+    )
+    place.bigquery.query(
+        f"CREATE OR REPLACE TABLE {sql_name(scratch)} (b STRING OPTIONS(description=@c)) "
+        "CLUSTER BY b OPTIONS(description=@d, labels=[(@k, @v)]) AS SELECT 'x'",
+        job_config=config,
+    ).result()
+    found = place.bigquery.get_table(scratch)
+    assert (found.description, found.labels) == (texts["d"], {"team": "open-data"})
+    assert [(field.name, field.description) for field in found.schema] == [("b", texts["c"])]
+
+
+def test_a_view_has_no_list_of_rows(place, scratch):
+    view = bigquery.Table(f"{place.project}.{place.dataset}.live-{uuid.uuid4().hex}")
+    view.view_query = f"SELECT * FROM {sql_name(scratch)}"
+    place.bigquery.create_table(view)
+    try:
+        with pytest.raises(gexc.BadRequest):
+            list(place.bigquery.list_rows(view, selected_fields=scratch.schema))
+    finally:
+        place.bigquery.delete_table(view)
+
+
+@pytest.fixture
+def mortal(place: Place) -> Iterator[str]:
+    """A dataset whose tables expire after an hour, gone afterwards."""
+    made = bigquery.Dataset(f"{place.project}.{place.dataset}_{uuid.uuid4().hex[:8]}")
+    made.location = place.bigquery.location
+    made.default_table_expiration_ms = 3_600_000
+    place.bigquery.create_dataset(made)
+    yield f"{place.project}.{made.dataset_id}"
+    place.bigquery.delete_dataset(made, delete_contents=True)
+
+
+def test_the_expiration_of_a_dataset_is_inherited_until_it_is_taken_away(place, mortal):
+    """By every way that a table or a view of ours is made (definition.kept)."""
+    field = bigquery.SchemaField("n", "INT64")
+    made = place.bigquery.create_table(bigquery.Table(f"{mortal}.t", schema=[field]))
+    view = bigquery.Table(f"{mortal}.v")
+    view.view_query = f"SELECT * FROM `{mortal}.t`"
+    for one in (made, place.bigquery.create_table(view)):
+        assert one.expires is not None
+        one.expires = None
+        assert place.bigquery.update_table(one, ["expires"]).expires is None
+    place.bigquery.query(f"CREATE OR REPLACE TABLE `{mortal}.t` (n INT64) AS SELECT 1").result()
+    assert place.bigquery.get_table(f"{mortal}.t").expires is not None
+    null = "OPTIONS(expiration_timestamp=NULL)"
+    place.bigquery.query(f"CREATE TABLE `{mortal}.u` (n INT64) {null}").result()
+    assert place.bigquery.get_table(f"{mortal}.u").expires is not None
+
+
+# --- bounds, and what only Google can say
+
+
+def test_a_statement_is_bounded(place):
+    with pytest.raises(gexc.BadRequest):
+        place.bigquery.query("SELECT 1" + " " * 1024 * 1024).result()
+
+
+@pytest.mark.parametrize("place", [GOOGLE], indirect=True)
+def test_2000_columns_of_floats_are_exported_by_one_statement(place):
+    name = f"live-{uuid.uuid4().hex}"
+    fields = [bigquery.SchemaField(f"measurement no {n}", "FLOAT64") for n in range(2_000)]
+    full = bigquery.Table(f"{place.project}.{place.dataset}.{name}")
+    full.schema = [bigquery.SchemaField("_id", "INT64"), *fields]
+    place.bigquery.create_table(full)
+    try:
+        lines = place.file(name, "csv").split(b"\r\n")
+        assert [line.count(b",") for line in lines if line] == [2_000]
+    finally:
+        place.bigquery.delete_table(full)
+        place.store.delete(place.store.list(f"dumps/{name}/"))
+
+
+@pytest.mark.parametrize("place", [GOOGLE], indirect=True)
+def test_the_order_of_floats_begins_with_what_is_no_number(place):
+    floats = "UNNEST([1, CAST('-inf' AS FLOAT64), CAST('nan' AS FLOAT64), NULL]) AS x"
+    found = place.bigquery.query(f"SELECT CAST(x AS STRING) AS t FROM {floats} ORDER BY x").result()
+    assert [row["t"] for row in found] == [None, "nan", "-inf", "1"]
+    (row,) = place.bigquery.query(f"SELECT COUNTIF(x = x) AS c FROM {floats}").result()
+    assert row["c"] == 2
+
+
+@pytest.mark.parametrize("place", [GOOGLE], indirect=True)
+def test_a_table_takes_five_changes_of_its_metadata_in_ten_seconds(place, scratch):
+    """https://cloud.google.com/bigquery/quotas#standard_tables; by what name it says so."""
+    with pytest.raises((gexc.Forbidden, gexc.TooManyRequests)) as refused:
+        for number in range(30):
+            scratch.description = str(number)
+            scratch._properties.pop("etag", None)
+            place.bigquery.update_table(scratch, ["description"], retry=None)
+    assert clients.is_throttled(refused.value)
+
+
 @pytest.mark.parametrize("place", [GOOGLE], indirect=True)
 def test_the_bucket_does_not_keep_what_is_deleted(place):
     bucket = place.storage.get_bucket(place.bucket)
     assert not bucket.retention_period
     assert not bucket.soft_delete_policy.retention_duration_seconds
+
+
+# --- signed URLs
+
+
+@pytest.fixture
+def url(place: Place, table: str) -> str:
+    """A signed URL of a small file: by a private key, or by IAM."""
+    made = place.store.create(f"dumps/{table}/{uuid.uuid4().hex}", b"abc", Headers("text/plain"))
+    blob = place.storage.bucket(place.bucket).blob(made.name)
+    if not isinstance(place, LivePlace):
+        key = service_account.Credentials.from_service_account_file(config.credentials())
+        address = os.environ["STORAGE_EMULATOR_HOST"]
+        return blob.generate_signed_url(
+            version="v4", expiration=600, credentials=key, api_access_endpoint=address
+        )
+    found, _ = google.auth.default(scopes=["https://www.googleapis.com/auth/cloud-platform"])
+    if isinstance(found, google.auth.credentials.Signing):
+        return blob.generate_signed_url(version="v4", expiration=600, credentials=found)
+    found.refresh(google.auth.transport.requests.Request())
+    return blob.generate_signed_url(
+        version="v4",
+        expiration=600,
+        service_account_email=found.service_account_email,
+        access_token=found.token,
+    )
+
+
+def test_a_signed_url_is_refused_to_who_shows_another_proof_as_well(url):
+    assert requests.get(url, timeout=60).content == b"abc"
+    refused = requests.get(url, headers={"Authorization": "a-token-of-ckan"}, timeout=60)
+    assert refused.status_code in (400, 401, 403)
+
+
+@pytest.mark.parametrize("origin", ["https://portal.example", "null"])
+def test_scripts_of_other_sites_may_read_where_the_bucket_is_set_up_as_the_readme_says(
+    place, url, origin
+):
+    bucket = place.storage.get_bucket(place.bucket)
+    if not isinstance(place, LivePlace):
+        bucket.cors = json.loads(cors_of_readme())
+        bucket.patch()
+    is_open = any("*" in rule["origin"] for rule in bucket.cors)
+    answer = requests.get(url, headers={"Origin": origin}, timeout=60)
+    assert answer.content == b"abc"
+    assert answer.headers.get("Access-Control-Allow-Origin") == ("*" if is_open else None)
+
+
+def cors_of_readme() -> str:
+    readme = (Path(__file__).resolve().parents[3] / "README.md").read_text()
+    return readme.partition("```json\n")[2].partition("```")[0]
 
 
 def wait_until(holds: Any, seconds: float = 60) -> None:
