@@ -109,7 +109,7 @@ def test_what_is_not_one_select_of_the_datastores_tables_is_refused(app, table, 
         "SELECT nothing FROM {table}",
         "SELECT name FROM {table} LIMIT 'a'",
         "SELECT regexp_replace(name, 'a') FROM {table}",
-        "SELECT date_add() FROM {table}",
+        "SELECT lpad() FROM {table}",
     ],
 )
 def test_a_query_that_bigquery_refuses_is_the_visitors_mistake(app, table, sql):

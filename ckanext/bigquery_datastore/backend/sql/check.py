@@ -26,6 +26,7 @@ from ckanext.bigquery_datastore.backend.sql.parse import parse
 from ckanext.bigquery_datastore.backend.sql.postgres import aggregates, functions
 from ckanext.bigquery_datastore.backend.sql.postgres.queries import Queries
 from ckanext.bigquery_datastore.backend.sql.postgres.scope import Field
+from ckanext.bigquery_datastore.backend.sql.postgres.template import bounded
 from ckanext.bigquery_datastore.backend.sql.rules import NotAllowed
 from ckanext.bigquery_datastore.backend.sql.write import rewritten, write
 from ckanext.bigquery_datastore.backend.table.model import Column, Table
@@ -64,6 +65,10 @@ class Checked:
             if own is None or own > most_rows:
                 query = query.limit(most_rows, copy=False)
         return write(query)
+
+    def output(self, name: str) -> Field | None:
+        """The output that has a name in BigQuery."""
+        return next((field for field in self.outputs or () if field.stored == name), None)
 
     def column(self, name: str, bq_type: str) -> Column | None:
         """The column that an output of this name and type most likely is."""
@@ -104,7 +109,8 @@ def parse_select(
     tables = {name: table for name, table in found.items() if table is not None}
     outputs = None
     if parsed.is_postgresql:
-        query, outputs = Queries(tables).query(query).finished()
+        with bounded():
+            query, outputs = Queries(tables).query(query).finished()
     else:
         rewrite.qualify(query, tables)
         rewrite.name_outputs(query)

@@ -71,6 +71,8 @@ def parse(text: str) -> Parsed:
             raise NotAllowed(f"Not authorized to call function {token.text}")
     if dialect is PostgreSQL:
         _fold_case(query)
+        for text_ in list(query.find_all(exp.RawString)):  # $$text$$
+            text_.replace(exp.Literal.string(text_.name))
     return Parsed(query, dialect is PostgreSQL)
 
 

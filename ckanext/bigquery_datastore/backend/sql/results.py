@@ -13,6 +13,7 @@ from google.cloud.bigquery.table import Row
 from ckanext.bigquery_datastore.backend import query
 from ckanext.bigquery_datastore.backend.search.run import Found
 from ckanext.bigquery_datastore.backend.sql.check import MOST_TABLES, Checked, NotAllowed
+from ckanext.bigquery_datastore.backend.sql.postgres.kinds import of_column
 from ckanext.bigquery_datastore.backend.table import naming, types
 from ckanext.bigquery_datastore.backend.table.lookup import Column
 from ckanext.bigquery_datastore.errors import TooLarge
@@ -103,13 +104,24 @@ def _references(job: bigquery.QueryJob) -> set[tuple[str, str, str]]:
 
 
 def column_of(checked: Checked, field: bigquery.SchemaField) -> Column:
-    """An output as a column: with the CKAN type of the column it comes from, where that shows."""
+    """An output as a column: with the CKAN type of the column it comes from, where that shows.
+
+    Its name is PostgreSQL's, which two may have; BigQuery's is in ``stored``.
+    """
     repeated = field.mode == "REPEATED"
     plain = naming.of_column(field.field_type, repeated, None)
-    origin = checked.column(field.name, plain.bq)
-    if origin is not None and not repeated:
-        return Column(origin.name, origin.type, field.name)
-    return Column(field.name, plain, field.name, repeated=repeated)
+    origin = None if repeated else checked.column(field.name, plain.bq)
+    output = checked.output(field.name)
+    if output is None:
+        name, type_ = (origin.name, origin.type) if origin else (field.name, plain)
+        return Column(name, type_, field.name, repeated=repeated)
+    is_of_origin = origin is not None and of_column(origin) == output.kind
+    known = types.TYPES.get(output.kind)
+    if origin is not None and is_of_origin:
+        type_ = origin.type
+    else:
+        type_ = known if known is not None and known.bq == plain.bq and not repeated else plain
+    return Column(output.name, type_, field.name, repeated=repeated)
 
 
 def records(found: Found, most_rows: int) -> list[dict[str, Any]]:

@@ -59,16 +59,24 @@ def _carried_out(query: exp.Query, ordered: exp.Ordered, columns: tuple[Column, 
     """One term of the outer order; adds what it needs to the query's own columns."""
     names = [column.stored or column.name for column in columns]
     key = ordered.this
+    is_nan = isinstance(key, exp.IsNan) and isinstance(key.this, exp.Column)
+    if is_nan and not key.this.table and key.this.name in names:
+        return f"IS_NAN({T}.{quote_name(key.this.name)}) {_direction(ordered)}"
     if isinstance(key, exp.Literal) and key.is_int and 0 < int(key.this) <= len(names):
         name = names[int(key.this) - 1]
     elif isinstance(key, exp.Column) and not key.table and key.name in names:
         name = key.name
     elif isinstance(query, exp.Select) and not query.args.get("distinct"):
         name = f"__order_{len(query.expressions)}"
-        query.select(exp.alias_(key.copy(), name, quoted=True), copy=False)
+        # Not by ``alias_``, which takes a query for a table.
+        alias = exp.to_identifier(name, quoted=True)
+        query.select(exp.Alias(this=key.copy(), alias=alias), copy=False)
     else:
         # Of DISTINCT and of set operations, BigQuery lets only outputs be sorted by.
         name = next((item.alias for item in query.selects if item.unalias() == key), names[0])
+    return f"{T}.{quote_name(name)} {_direction(ordered)}"
+
+
+def _direction(ordered: exp.Ordered) -> str:
     direction = "DESC" if ordered.args.get("desc") else "ASC"
-    nulls = "FIRST" if ordered.args.get("nulls_first") else "LAST"
-    return f"{T}.{quote_name(name)} {direction} NULLS {nulls}"
+    return f"{direction} NULLS {'FIRST' if ordered.args.get('nulls_first') else 'LAST'}"

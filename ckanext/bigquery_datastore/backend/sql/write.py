@@ -20,6 +20,9 @@ from ckanext.bigquery_datastore.backend.sql.rules import NotAllowed, words
 from ckanext.bigquery_datastore.backend.table.model import quote_name
 from ckanext.bigquery_datastore.errors import Invalid
 
+#: https://cloud.google.com/bigquery/quotas#query_jobs, with room for what an export adds
+LONGEST = 900_000
+
 #: Parts of a date or a time, as EXTRACT, the TRUNC functions and INTERVAL take them
 #: (https://cloud.google.com/bigquery/docs/reference/standard-sql/timestamp_functions#extract),
 #: and those of PostgreSQL's that BigQuery refuses by name.
@@ -97,6 +100,8 @@ def write(tree: exp.Query) -> str:
     """
     _check_words(tree)
     text = _text(tree)
+    if len(text) > LONGEST:
+        raise Invalid({"query": ["The query is too long to be said in GoogleSQL"]})
     if read(text) != tree:
         raise Invalid({"query": ["The query cannot be written as GoogleSQL"]})
     return text

@@ -31,13 +31,17 @@ SYMBOLS: dict[type[exp.Expr], str] = {
 #: A quotient of numerics has 16 digits or more, in fours, by the size of what comes out
 #: (select_div_scale in https://github.com/postgres/postgres/blob/REL_15_STABLE/src/backend/utils/adt/numeric.c).
 #: Four more where both begin with the same number below 10,000.
-QUOTIENT = (
-    "CASE WHEN ABS(@q) >= 1000000000000 THEN ROUND(@q, 4) WHEN ABS(@q) >= 100000000 "
-    "THEN ROUND(@q, 8) WHEN ABS(@q) >= 10000 THEN ROUND(@q, 12) "
-    "WHEN ABS(@q) >= 1 AND TRUNC(@a) <> TRUNC(@b) THEN ROUND(@q, 16) "
-    "WHEN ABS(@q) * 10000 >= 1 THEN ROUND(@q, 20) WHEN ABS(@q) * 100000000 >= 1 "
-    "THEN ROUND(@q, 24) ELSE ROUND(@q, 28) END"
+_DIGITS = (
+    ("ABS(@q) >= 1000000000000", 4),
+    ("ABS(@q) >= 100000000", 8),
+    ("ABS(@q) >= 10000", 12),
+    ("ABS(@q) >= 1 AND TRUNC(@a) <> TRUNC(@b)", 16),
+    ("ABS(@q) * 10000 >= 1", 20),
+    ("ABS(@q) * 100000000 >= 1", 24),
+    ("ABS(@q) * 1000000000000 >= 1", 28),
+    ("TRUE", 32),
 )
+QUOTIENT = f"CASE {' '.join(f'WHEN {when} THEN ROUND(@q, {n})' for when, n in _DIGITS)} END"
 
 #: By the operator and the kind that both sides have; ``@a``, ``@b`` are the sides.
 _NUMBERS = {

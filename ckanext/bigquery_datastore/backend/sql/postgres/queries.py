@@ -79,7 +79,7 @@ def _shown(output: Output, kind: str) -> exp.Expr:
         tree = cast(value.tree, kind)
     if isinstance(tree, exp.Column) and tree.name == output.alias:
         return tree.copy()
-    return exp.alias_(tree.copy(), output.alias, quoted=True)
+    return exp.Alias(this=tree.copy(), alias=exp.to_identifier(output.alias, quoted=True))
 
 
 def _arm(tree: exp.Query, around: exp.Query) -> exp.Query:

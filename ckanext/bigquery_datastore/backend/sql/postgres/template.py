@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections import Counter
+from collections.abc import Iterator
+from contextvars import ContextVar
 
 import sqlglot
 from sqlglot import exp
@@ -17,17 +20,30 @@ _ATOMS = (exp.Paren, exp.Neg, exp.Dot)
 #: Operators to sqlglot, functions in GoogleSQL.
 _CALLS = (exp.IntDiv, exp.Mod, exp.Pow, exp.RegexpLike)
 
-#: Nodes that a part may have which stands in a text more than once, all copies counted.
-MOST_NODES = 5_000
+#: Nodes that all texts of a query may have: copies of copies grow without end.
+MOST_NODES = 100_000
+
+_spent: ContextVar[list[int] | None] = ContextVar("nodes that were made", default=None)
+
+
+@contextlib.contextmanager
+def bounded() -> Iterator[None]:
+    """Refuse, within, what would be made of more than ``MOST_NODES``."""
+    token = _spent.set([0])
+    try:
+        yield
+    finally:
+        _spent.reset(token)
 
 
 def say(text: str, **parts: exp.Expr) -> exp.Expr:
     """The tree of a text, each ``@name`` replaced by the part of that name, however often."""
     tree = _parsed(text).copy()
     places = list(tree.find_all(exp.Parameter))
+    _spend(len(places))
     for name, times in Counter(place.name for place in places).items():
-        if times > 1 and times * sum(1 for _ in parts[name].walk()) > MOST_NODES:
-            raise Invalid({"query": ["An expression is too long to be said in GoogleSQL"]})
+        if times > 1:
+            _spend(times * sum(1 for _ in parts[name].walk()))
     for place in places:
         part = parts[place.name]
         filled = part.copy() if _encloses(place.parent) else apart(part)
@@ -35,6 +51,14 @@ def say(text: str, **parts: exp.Expr) -> exp.Expr:
             return filled
         place.replace(filled)
     return tree
+
+
+def _spend(nodes: int) -> None:
+    spent = _spent.get()
+    if spent is not None:
+        spent[0] += nodes
+        if spent[0] > MOST_NODES:
+            raise Invalid({"query": ["The query is too long to be said in GoogleSQL"]})
 
 
 def apart(tree: exp.Expr) -> exp.Expr:

@@ -82,10 +82,7 @@ def test_a_query_is_written_anew_with_full_names(text: str, expected: str | None
         ("9/3/2", "DIV(DIV(9, 3), 2)"),
         ("sum(_id) / count(*)", "DIV(SUM(`_id`), COUNT(*))"),
         ("author::int / 2", "DIV(CAST(`author` AS INT64), 2)"),
-        ("7/2.0", "7 / 2.0"),
         ("_id::float / 2", "CAST(`_id` AS FLOAT64) / 2"),
-        ('"price (€)" / 2', "`price ___` / 2"),
-        ("avg(_id) / 2", "AVG(`_id`) / 2"),
     ],
 )
 def test_whole_numbers_are_divided_as_postgresql_divides_them(term: str, written: str) -> None:
@@ -93,9 +90,22 @@ def test_whole_numbers_are_divided_as_postgresql_divides_them(term: str, written
     assert text == f"SELECT {written} AS `x` FROM {FULL} AS `b`"
 
 
-def test_what_may_be_no_whole_number_is_divided_as_it_is() -> None:
+@pytest.mark.parametrize(
+    ("term", "quotient"),
+    [
+        ("7/2.0", "CAST(7 AS BIGNUMERIC) / CAST('2' AS NUMERIC)"),
+        ('"price (€)" / 2', "CAST(`price ___` AS BIGNUMERIC) / 2"),
+        ("avg(_id)", "CAST(SUM(`_id`) AS BIGNUMERIC) / NULLIF(COUNT(`_id`), 0)"),
+    ],
+)
+def test_numerics_are_divided_with_all_their_digits(term: str, quotient: str) -> None:
+    text = parsed(f"select {term} as x from books b").sql()
+    assert f"WHEN ABS({quotient}) >= 10000 THEN ROUND({quotient}, 12)" in text
+
+
+def test_what_is_no_whole_number_is_not_divided_as_one() -> None:
     text = "with b as (select _id * 1.5 as _id from books) select _id / 2 as x from b"
-    assert parsed(text).sql().endswith("SELECT `_id` / 2 AS `x` FROM `b`")
+    assert "CAST(`_id` AS BIGNUMERIC) / 2" in parsed(text).sql()
     assert "/ 2" in parsed("select _id / 2 as `x` from `books`").sql()
 
 
