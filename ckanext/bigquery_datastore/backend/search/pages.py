@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from ckanext.bigquery_datastore.backend.search.select import Select, T
 from ckanext.bigquery_datastore.backend.table import layout
 from ckanext.bigquery_datastore.backend.table.layout import Range
-from ckanext.bigquery_datastore.backend.table.model import ID, Table
+from ckanext.bigquery_datastore.backend.table.model import ID, Table, quote_name
 
 #: What ranges a census counts in, for a table without partitions.
 _PARTS = 1_000
@@ -57,38 +57,55 @@ def census_sql(table: Table) -> str:
     if known is None or known.column != ID:
         known = replace(layout.partitions(), width=max(1, -(-table.num_rows // _PARTS)))
         known = replace(known, end=1 + layout.RANGES * known.width)
-    number = f"{T}.{layout.quote_name(ID)}"
+    number = f"{T}.{quote_name(ID)}"
     return (
         f"SELECT MIN({number}) AS first, MAX({number}) AS last, COUNT(*) AS found "
         f"FROM {table.sql_name} AS {T} GROUP BY {layout.place_sql(T, known)} ORDER BY first"
     )
 
 
-def page(select: Select, counted: Sequence[Counted]) -> Select | None:
-    """The same rows, looked for only where they are. None: the page is behind the last row."""
+def page(select: Select, counted: Sequence[Counted]) -> Select:
+    """The same rows, looked for only where they are.
+
+    Rows that were added since the table was counted are above all others: where the page reaches
+    the end it has no upper bound.
+    """
     assert select.limit is not None
     is_descending = select.order_by[0].descending
     skipped, wanted = select.offset, select.limit
-    first, taken = None, []
+    taken: list[Counted] = []
     for each in reversed(counted) if is_descending else counted:
-        if first is None and skipped >= each.rows:
-            skipped -= each.rows
-            continue
-        if first is None:
-            first, wanted = each, wanted + skipped
+        if not taken:
+            if skipped >= each.rows:
+                skipped -= each.rows
+                continue
+            wanted += skipped
         taken.append(each)
         wanted -= each.rows
         if wanted <= 0:
             break
-    if first is None:
-        return None
-    found = Range(min(one.range.first for one in taken), max(one.range.last for one in taken))
-    if found.last - found.first + 1 == sum(each.rows for each in taken):
+    if not taken:
+        top = max((each.range.last for each in counted), default=0)
+        where = "FALSE" if is_descending else _between(top + 1, None)
+        return replace(select, where=(where,), offset=skipped)
+    first, last = taken[0].range.first, taken[-1].range.last
+    if is_descending:
+        first, last = taken[-1].range.first, taken[0].range.last
+    is_open = not select.offset if is_descending else wanted > 0
+    if last - first + 1 == sum(each.rows for each in taken):
         # No number is missing: the page's own are known.
-        ends = (first.range.last - skipped, first.range.first + skipped)
         if is_descending:
-            found = Range(max(found.first, ends[0] - select.limit + 1), ends[0])
+            last -= skipped
+            first = max(first, last - select.limit + 1)
         else:
-            found = Range(ends[1], min(found.last, ends[1] + select.limit - 1))
+            first += skipped
+            last = min(last, first + select.limit - 1)
         skipped = 0
-    return replace(select, where=(layout.within(T, [found]),), offset=skipped)
+    where = _between(first, None if is_open else last)
+    return replace(select, where=(where,), offset=skipped)
+
+
+def _between(first: int, last: int | None) -> str:
+    if last is None:
+        return f"{T}.{quote_name(ID)} >= {first}"
+    return layout.within(T, [Range(first, last)])
