@@ -188,45 +188,54 @@ def run(client: bigquery.Client, select: Select, seconds: float, *, counted: boo
         return direct
     if select.limit == 0:
         return Found(select.columns, [])
-    if (page := _read_page(client, select, seconds)) is not None:
+    if (page := _read_page(client, select, seconds, counted=counted)) is not None:
         return page
-    if not counted or _metadata_counts(select):
+    return _read(client, select, select, seconds, counted=counted)
+
+
+def _read(
+    client: bigquery.Client, select: Select, of: Select, seconds: float, *, counted: bool
+) -> Found:
+    """The rows of a statement; ``counted``: and how many there are ``of`` all."""
+    if not counted:
         rows = query.read(client, select.sql(), select.parameters, seconds=seconds)
         return Found(select.columns, [row.values() for row in rows])
-    rows = query.read(client, _counted_sql(select), select.parameters, seconds=seconds)
-    total = rows[0][0] if rows else None if select.offset else 0
+    rows = query.read(client, _counted_sql(select, of), select.parameters, seconds=seconds)
+    total = rows[0][0] if rows else None if of.offset else 0
     return Found(select.columns, [row.values()[1:] for row in rows], total)
 
 
-def _counted_sql(select: Select) -> str:
+def _counted_sql(select: Select, of: Select) -> str:
     """The statement of a Select with the number of all rows in front of each.
 
     Not by COUNT(*) OVER (): that would bring every row that is found to one worker of BigQuery.
-    The rows' statement reads what the count reads, so both are billed once.
+    The rows' statement reads what the count reads, so both are billed once; and a count of all
+    rows of a table reads nothing.
     """
     name = "total"
     while name in select.aliases:
         name = f"{name}_"
-    return f"SELECT ({select.count_sql()}) AS {quote_name(name)}, {select.sql()[len('SELECT ') :]}"
+    return f"SELECT ({of.count_sql()}) AS {quote_name(name)}, {select.sql()[len('SELECT ') :]}"
 
 
-def _read_page(client: bigquery.Client, select: Select, seconds: float) -> Found | None:
+def _read_page(
+    client: bigquery.Client, select: Select, seconds: float, *, counted: bool
+) -> Found | None:
     """A page in the order of ``_id`` out of the partitions that hold it. None: not possible."""
     table = select.table
     if not pages.is_by_number(select):
         return None
-    counted = pages.dense(table)
-    if counted is None and table.num_bytes >= pages.CENSUS_BYTES:
-        counted = CENSUSES.get(
+    known = pages.dense(table)
+    if known is None and table.num_bytes >= pages.CENSUS_BYTES:
+        known = CENSUSES.get(
             f"{table.full_id} {table.etag}", lambda: _census(client, table, seconds)
         )
-    if counted is None or sum(each.rows for each in counted) != table.num_rows:
+    if known is None or sum(each.rows for each in known) != table.num_rows:
         return None
-    page = pages.page(select, counted)
-    rows = query.read(client, page.sql(), page.parameters, seconds=seconds)
-    if len(rows) < min(select.limit or 0, table.num_rows - select.offset):
+    page = _read(client, pages.page(select, known), select, seconds, counted=counted)
+    if len(page.rows) < min(select.limit or 0, table.num_rows - select.offset):
         return None  # rows have gone since it was counted
-    return Found(select.columns, [row.values() for row in rows])
+    return page
 
 
 def _census(client: bigquery.Client, table: Table, seconds: float) -> list[pages.Counted] | None:
@@ -260,7 +269,8 @@ def _read_directly(client: bigquery.Client, select: Select) -> Found | None:
     ):
         return None
     small = table.num_rows <= SMALL_ROWS
-    if not small and select.offset:
+    # In partitions, the page is found by its numbers for next to nothing.
+    if not small and (select.offset or table.partitions is not None):
         return None
     # Of an empty table one row is asked for: it may have some by now.
     wanted = max(table.num_rows, 1) if small else select.limit

@@ -58,6 +58,16 @@ def fits(found: Partitions | None, rows: int) -> bool:
     )
 
 
+def is_spread(table: Table) -> bool:
+    """Whether the rows of a table lie in more than one partition, as far as is known."""
+    known = table.partitions
+    return (
+        known is not None
+        and known.column == ID
+        and known.place(max(table.last_id, table.num_rows)) > 0
+    )
+
+
 def clustering(table: Table) -> list[str]:
     """Columns to keep rows together by: the key, then indexes, or else ``_id``. At most four.
 

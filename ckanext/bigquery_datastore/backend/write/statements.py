@@ -158,7 +158,7 @@ def delete(client: bigquery.Client, select: Select) -> int:
     """Delete the rows that a Select finds; how many."""
     table = select.table
     where = list(select.where)
-    if where and table.partitions is not None:
+    if where and table.partitions is not None and layout.is_spread(table):
         where.append(_places(client, select, table.partitions))
         if where[-1] == "FALSE":
             return 0

@@ -36,14 +36,14 @@ def upsert(
 ) -> list[dict[str, Any]]:
     """Change the rows that checked records mean, and insert the others unless ``update_only``.
 
-    In a table with partitions, the rows are looked for first, by their key alone: a statement that
-    changes rows is billed for every column of all partitions that it may touch, and so it says
-    which (https://cloud.google.com/bigquery/docs/reference/standard-sql/dml-syntax#partitioned_tables).
+    In a table of several partitions, the rows are looked for first, by their key alone: a statement
+    that changes rows is billed for every column of all partitions that it may touch, and says which.
+    https://cloud.google.com/bigquery/docs/reference/standard-sql/dml-syntax#partitioned_tables
 
     :raises Invalid: (``update_only``) one means no row; nothing is written
     """
     batches = records.folded(table, rows)
-    is_looked_for = update_only or len(batches) > 1 or table.partitions is not None
+    is_looked_for = update_only or len(batches) > 1 or layout.is_spread(table)
     found = [
         _ids(client, table, batch, must_exist=update_only) if is_looked_for else {}
         for batch in batches
@@ -70,19 +70,20 @@ def upsert(
         if is_looked_for and not touched:
             sql = insert_sql(table, source, first)
         else:
-            where = _where(table, touched)
+            where = _where(table, touched) if is_looked_for else "TRUE"
             sql = _merge_sql(table, source, None if update_only else first, where)
         query.write(client, sql, source.parameters)
     if not returning:
         return []
     if not update_only and not records.is_numbered(batch):
         touched += range(first, first + len(batch.rows))
-    return _written(client, table, batch, _where(table, touched))
+    where = _where(table, touched) if is_looked_for else "TRUE"
+    return _written(client, table, batch, where)
 
 
 def _where(table: Table, ids: Sequence[int]) -> str:
     """The condition that a row ``t`` is in the partitions where rows with these numbers are."""
-    if table.partitions is None:
+    if table.partitions is None or not layout.is_spread(table):
         return "TRUE"
     return layout.within("t", layout.ranges(ids, table.partitions))
 

@@ -70,9 +70,9 @@ def test_a_page_beyond_the_last_row_is_counted_by_itself(own_site, resource):
     assert (found["records"], found["total"]) == ([], ROWS // 10)
 
 
-def test_the_first_page_is_free_and_its_total_is_of_now(own_site, resource):
+def test_the_first_page_is_one_query_and_its_total_is_of_now(own_site, resource):
     assert search(resource)["total"] == ROWS
-    assert asked(own_site) == [f"GET {resource}", "GET data"]
+    assert asked(own_site) == [f"GET {resource}", "POST queries"]
     # Another process writes: this one still knows the table as it was.
     own = clients.bigquery_rw()
     own.query_and_wait(
@@ -80,7 +80,7 @@ def test_the_first_page_is_free_and_its_total_is_of_now(own_site, resource):
     )
     own_site.forget_requests()
     assert search(resource)["total"] == ROWS + 1
-    assert asked(own_site) == ["GET data"]
+    assert asked(own_site) == ["POST queries"]
 
 
 def test_a_draw_of_the_grid_asks_for_the_table_once(own_site, resource):

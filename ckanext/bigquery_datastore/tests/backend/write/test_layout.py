@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -106,7 +107,7 @@ def test_a_page_of_a_table_with_gaps_reads_the_partitions_that_hold_it(
         assert [row["n"] for row in found] == left[offset : offset + 4]
     censuses = [sql for sql in statements if "GROUP BY" in sql]
     assert len(censuses) == 1
-    assert all("BETWEEN" in sql for sql in statements if sql not in censuses)
+    assert all(re.search("BETWEEN|>=", sql) for sql in statements if sql not in censuses)
 
 
 @pytest.mark.usefixtures("small_partitions")
