@@ -37,7 +37,7 @@ def upsert(
     """Change the rows that checked records mean, and insert the others unless ``update_only``.
 
     In a table of several partitions, the rows are looked for first, by their key alone: a statement
-    that changes rows is billed for every column of all partitions that it may touch, and says which.
+    that changes rows is billed for every column of all partitions that it may touch.
     https://cloud.google.com/bigquery/docs/reference/standard-sql/dml-syntax#partitioned_tables
 
     :raises Invalid: (``update_only``) one means no row; nothing is written
