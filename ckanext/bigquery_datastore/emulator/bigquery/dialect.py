@@ -66,6 +66,7 @@ MACROS = (
     "emu_float(t) AS CASE WHEN t IN ('nan', '-nan') THEN 'nan' WHEN t IN ('inf', '-inf') THEN t "
     "ELSE emu_float_digits(try_cast(t AS DOUBLE)) END",
     "emu_unsigned_zero(x) AS x + 0e0",
+    "emu_digits(x) AS CAST(x AS VARCHAR)",
     f"emu_fraction(t) AS {_FRACTION.format('t')}",
     "emu_interval(t) AS CASE WHEN t IS NOT NULL THEN concat("
     f"{_PART.format('year')}, '-', {_PART.format('month')}, ' ', {_PART.format('day')}, ' ', "
@@ -204,12 +205,22 @@ def _cast(node: exp.Cast | exp.TryCast) -> Expression:
         return _call("emu_text", node.this)
     if kind == exp.DataType.Type.BIGINT and is_plain:
         return _call("emu_try_int" if isinstance(node, exp.TryCast) else "emu_int", node.this)
+    if kind == exp.DataType.Type.DOUBLE and _has_decimals(node.this):
+        # DuckDB rounds twice on this way, by its text once.
+        node.set("this", _call("emu_digits", node.this))
+        return node
     is_decimal = kind == exp.DataType.Type.DECIMAL and not node.to.expressions
     if is_decimal and isinstance(node, exp.TryCast):
         # Of a plain CAST the parameters would be taken away again, and a macro would hide from
         # bqemulator that a division has decimals.
         node.set("to", exp.DataType.build("NUMERIC(38, 9)", dialect="bigquery"))
     return node
+
+
+def _has_decimals(node: Expression) -> bool:
+    return isinstance(node, (exp.Add, exp.Sub, exp.Cast, exp.TryCast)) and any(
+        kind.this == exp.DataType.Type.DECIMAL for kind in node.find_all(exp.DataType)
+    )
 
 
 def _with_extended(node: exp.TimeToStr) -> Expression:
