@@ -65,6 +65,13 @@ def document(sql: str) -> str:
     return f"IFNULL({sql}, 'null')"
 
 
+def parse_json(sql: str) -> str:
+    """Numbers are floats beyond 64 bits; without the mode those with more digits are refused.
+    https://cloud.google.com/bigquery/docs/reference/standard-sql/json_functions#parse_json
+    """
+    return f"PARSE_JSON({sql}, wide_number_mode=>'round')"
+
+
 def json_text(sql: str) -> str:
     # TO_JSON_STRING makes the text 'null' of a NULL.
     return f"IF({sql} IS NULL, NULL, TO_JSON_STRING({sql}))"

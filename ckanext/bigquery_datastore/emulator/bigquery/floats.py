@@ -94,25 +94,35 @@ def compared(node: Expression, floats: Floats) -> Expression:
         low, high = high, low
     if isinstance(high, exp.Literal):
         return node  # DuckDB's NaN is not below it, and not equal to it
-    sides = [high] if isinstance(low, exp.Literal) else [low, high]
+    pairs = [(high, low)] if isinstance(low, exp.Literal) else [(high, low), (low, high)]
     if isinstance(node, (exp.EQ, exp.NEQ)):
         # The other side is equal to NaN only where it is NaN too: the plainer one is looked at.
-        sides = [min(sides, key=lambda side: sum(1 for _ in side.walk()))]
-    return _unless_nan(node, sides, exp.true() if isinstance(node, exp.NEQ) else exp.false())
+        pairs = [min(pairs, key=lambda pair: sum(1 for _ in pair[0].walk()))]
+    is_unequal = isinstance(node, exp.NEQ)
+    return _unless_nan(node, pairs, exp.true() if is_unequal else exp.false())
 
 
-def _unless_nan(node: Expression, sides: Sequence[Expression], otherwise: Expression) -> Expression:
-    is_nan = [exp.Anonymous(this="emu_nan", expressions=[side.copy()]) for side in sides]
-    return exp.Case(
-        ifs=[exp.If(this=exp.or_(*is_nan), true=otherwise)],
-        default=node.copy(),
-    )
+def _unless_nan(
+    node: Expression, pairs: Sequence[tuple[Expression, Expression]], otherwise: Expression
+) -> Expression:
+    """``otherwise`` where the first of a pair is NaN, and the second is known."""
+    conditions = [
+        exp.and_(_is_nan(side), other.copy().is_(exp.null()).not_())
+        if isinstance(other, exp.Column)
+        else _is_nan(side)
+        for side, other in pairs
+    ]
+    return exp.Case(ifs=[exp.If(this=exp.or_(*conditions), true=otherwise)], default=node.copy())
+
+
+def _is_nan(node: Expression) -> Expression:
+    return exp.Anonymous(this="emu_nan", expressions=[node.copy()])
 
 
 def _among(node: exp.In, floats: Floats) -> Expression:
     if isinstance(node.this, exp.Tuple) or not floats.may_be(node.this):
         return node
-    return _unless_nan(node, [node.this], exp.false())
+    return _unless_nan(node, [(node.this, exp.null())], exp.false())
 
 
 def _ordered(node: exp.Order, floats: Floats) -> Expression:

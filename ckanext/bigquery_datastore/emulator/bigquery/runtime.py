@@ -27,7 +27,7 @@ from bqemulator.storage import type_map
 from bqemulator.udf.runtime import UDFRegistry
 from bqemulator.versioning.snapshots import SnapshotManager
 
-from . import dialect, scripts, wire
+from . import dialect, documents, scripts, wire
 from .engine import Engine
 from .tables import refresh
 
@@ -90,6 +90,7 @@ class Runtime:
         self.data = data
         self.engine = Engine(settings, data / "spill")
         asyncio.run(self.engine.start())
+        documents.install(self.engine.root)
         dialect.install(self.engine.root.execute)
         catalog = DuckDBCatalogRepository(CatalogConnection(self.engine))  # type: ignore[arg-type]
         catalog.ensure_ready()
