@@ -7,6 +7,7 @@ as an array of texts, and stand in a table's place (``rows_of``).
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -44,12 +45,18 @@ def evaluate(sql: str, parameters: Iterable[Parameter] = ()) -> list[Row]:
 
     :raises Refusal: GoogleSQL refuses it, or fails while it runs
     """
+    parameters = list(parameters)
+    for parameter in parameters:
+        if parameter.type not in _READ:
+            # What has no plain value here comes as its text.
+            typed = f"CAST(@{parameter.name} AS {parameter.type})"
+            sql = re.sub(rf"@{parameter.name}\b", typed, sql)
     request = service_pb2.EvaluateQueryRequest(sql=sql)
     options, catalog = _ground()
     request.options.CopyFrom(options)
     request.simple_catalog.CopyFrom(catalog)
     for parameter in parameters:
-        kind = type_of(parameter.type)
+        kind = type_of(parameter.type if parameter.type in _READ else "STRING")
         is_array = isinstance(parameter.value, tuple)
         request.options.query_parameters.add(
             name=parameter.name, type=array_of(kind) if is_array else kind
@@ -74,7 +81,7 @@ def _ground() -> tuple[options_pb2.AnalyzerOptionsProto, simple_catalog_pb2.Simp
 
 
 def _fill(value: value_pb2.ValueProto, kind: str, text: str) -> None:
-    setattr(value, _FIELDS.get(kind, "string_value"), _READ[kind](text))
+    setattr(value, _FIELDS.get(kind, "string_value"), _READ.get(kind, str)(text))
 
 
 def _value(cell: value_pb2.ValueProto) -> Any:

@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 import pyarrow.parquet as pq
 import pytest
 import requests
-from ckan.tests import factories
+from ckan.tests import factories, helpers
 from google.cloud import bigquery
 
 from ckanext.bigquery_datastore import compat, config, downloads
@@ -70,8 +70,24 @@ TYPES: list[tuple[Field, str, str, Any, Any]] = [
     (
         Field("length", "INTERVAL"),
         "INTERVAL '1-2 3 4:5:6.5' YEAR TO SECOND",
-        *["1-2 3 4:5:6.5"] * 3,
+        *["1-2 3 4:5:6.500"] * 2,
+        "1-2 3 4:5:6.5",
     ),
+    (Field("zero", "FLOAT64"), "CAST('-0' AS FLOAT64)", "-0", 0, -0.0),
+    (
+        Field("halfway", "FLOAT64"),
+        "5.2990648348713776e16",
+        "5.2990648348713776e+16",
+        *[5.2990648348713776e16] * 2,
+    ),
+    (
+        Field("exacts", "STRUCT", fields=[Field("n", "NUMERIC"), Field("big", "INT64")]),
+        "STRUCT(NUMERIC '1.5' AS n, 9007199254740993 AS big)",
+        '{"n":"1.5","big":"9007199254740993"}',
+        {"n": "1.5", "big": "9007199254740993"},
+        {"n": "1.5", "big": "9007199254740993"},
+    ),
+    (Field("word", "JSON"), "JSON '\"a\"'", '"a"', "a", "a"),
     (
         Field("span", "RANGE", range_element_type="DATE"),
         "RANGE<DATE> '[2024-01-01, 2025-01-01)'",
@@ -158,6 +174,9 @@ def test_xml_has_the_values_of_json(app, table):
         **{row[0].name: row[2] for row in TYPES if not isinstance(row[3], (dict, list))},
         "truth": "True",
         "large": "1.2345678901234567e+19",
+        "zero": "0",
+        "halfway": "5.299064834871378e+16",
+        "word": "a",
         "moment": "2024-02-29T12:00:00.123456+00:00",
     }
     document = values.find("document/value[@key='a']/value[@key='0']")
@@ -165,6 +184,13 @@ def test_xml_has_the_values_of_json(app, table):
     assert values.findtext("pair/value[@key='b']") == "b"
     assert values.findtext("pairs/value[@key='0']/value[@key='a']") == "1"
     assert [cell.text for cell in nulls if cell.tag in NULLABLE] == [None] * len(NULLABLE)
+
+
+def test_a_search_has_the_csv_of_a_dump(app, table):
+    found = helpers.call_action(
+        "datastore_search", resource_id=table, records_format="csv", sort="truth"
+    )
+    assert found["records"] == dumped(app, table, "csv").decode().split("\n", 1)[1]
 
 
 @pytest.mark.parametrize("format_name", ["ndjson", "ndjson.gz"])
@@ -183,7 +209,10 @@ def test_parquet_has_a_type_for_each_that_readers_share_and_texts_for_the_rest(a
     texts = {row[0].name: row[2] for row in TYPES}
     assert values == {
         **{name: texts[name] for name in ("large", "text", "empty", "document")},
-        **{name: texts[name] for name in ("place", "length", "span")},
+        **{name: texts[name] for name in ("place", "length", "span", "word")},
+        "zero": 0.0,
+        "halfway": 5.2990648348713776e16,
+        "exacts": {"n": Decimal("1.5"), "big": 9007199254740993},
         "truth": True,
         "whole": -9223372036854775808,
         "real": -2.5e-07,

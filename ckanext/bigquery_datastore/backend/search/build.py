@@ -15,7 +15,7 @@ from ckanext.bigquery_datastore.backend.search import filters as filters_module
 from ckanext.bigquery_datastore.backend.search.filters import Compare, Condition
 from ckanext.bigquery_datastore.backend.search.order import sort_term
 from ckanext.bigquery_datastore.backend.search.select import Order, Select, T
-from ckanext.bigquery_datastore.backend.table import reading, types, values
+from ckanext.bigquery_datastore.backend.table import conversion, reading, types, values
 from ckanext.bigquery_datastore.backend.table.model import (
     ID,
     Column,
@@ -219,7 +219,8 @@ class _Builder:
         if column.type.name == "text" and column.bq_type == "STRING":
             return self.text(column, str(value))  # core: a text equals any number
         if column.bq_type in _UNORDERED:
-            return f"TO_JSON_STRING(PARSE_JSON({self.text(column, _json_text(value))}))"
+            text = self.text(column, _json_text(value))
+            return f"TO_JSON_STRING({conversion.parse_json(text)})"
         if column.bq_type == "INT64" and isinstance(value, (int, float)):
             return self.number(value)
         try:
@@ -355,12 +356,14 @@ def _natural(key: str, value: Any) -> int | None:
 def _json_text(value: Any) -> str:
     """A value to be compared to JSON: a text is JSON itself, as PostgreSQL reads it."""
     try:
-        if not isinstance(value, str):
-            return json.dumps(value, ensure_ascii=False, allow_nan=False)
-        json.loads(value, parse_constant=values.no_such_number)
+        is_text = isinstance(value, str)
+        text = value if is_text else json.dumps(value, ensure_ascii=False, allow_nan=False)
+        values.native_json(text)
+    except types.BadValue as err:
+        raise _query_fault(str(err)) from None
     except (TypeError, ValueError, RecursionError):
         raise _query_fault("invalid input syntax for type json") from None
-    return value
+    return text
 
 
 def _float_of(value: int) -> str:

@@ -208,8 +208,9 @@ def words_sql(text_sql: str) -> str:
 
 def joined_sql(texts: Iterable[str | None]) -> str:
     """SQL for all texts of a row in one, those that are NULL left out. Flat, however many."""
-    found = ", ".join(filter(None, texts))
-    return f"ARRAY_TO_STRING([{found}], '\\n')" if found else "''"
+    # The empty text: sqlglot takes an array that begins with a subquery for ARRAY(subquery).
+    found = ", ".join(["''", *filter(None, texts)])
+    return f"ARRAY_TO_STRING([{found}], '\\n')"
 
 
 def plain(text: str, language: str) -> Query | None:

@@ -11,7 +11,9 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
-from ckanext.bigquery_datastore.backend.table import values
+from dateutil.relativedelta import relativedelta
+
+from ckanext.bigquery_datastore.backend.table import googlesql, values
 
 Json = Any  # what json.loads gives
 
@@ -63,6 +65,8 @@ def base64_text(value: Any) -> Json:
 
 def foreign(value: Any) -> Json:
     """Values of columns that CKAN did not make: structs, arrays, intervals, ranges."""
+    if isinstance(value, relativedelta):
+        return googlesql.interval(value)
     if isinstance(value, Mapping):
         return {key: foreign(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -134,8 +138,3 @@ def _shortest(value: float) -> Decimal:
 
 def text_of_json(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
-
-
-def text_of_foreign(value: Any) -> str:
-    read_value = foreign(value)
-    return read_value if isinstance(read_value, str) else text_of_json(read_value)

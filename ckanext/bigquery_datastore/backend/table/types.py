@@ -23,7 +23,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from ckanext.bigquery_datastore.backend.table import conversion, reading, values
+from ckanext.bigquery_datastore.backend.table import conversion, googlesql, reading, values
 from ckanext.bigquery_datastore.backend.table.conversion import SqlOf
 from ckanext.bigquery_datastore.backend.table.reading import Json
 from ckanext.bigquery_datastore.backend.table.values import BadValue as BadValue
@@ -243,7 +243,9 @@ FOREIGN: Mapping[str, Type] = {
     "JSON": replace(
         TYPES["jsonb"],
         bq="JSON",
-        from_text=lambda sql: f"PARSE_JSON({sql})",
+        writer=values.native_json,
+        csv=googlesql.document,
+        from_text=conversion.parse_json,
         export=conversion.json_text,
     ),
     "BYTES": Type(
@@ -268,17 +270,26 @@ FOREIGN: Mapping[str, Type] = {
         "interval",
         "INTERVAL",
         _refuse,
-        read=reading.foreign,
+        read=googlesql.interval,
+        csv=googlesql.interval,
         export=_AS_STRING,
     ),
-    "RANGE": Type("range", "range", "RANGE", _refuse, read=reading.foreign, export=_AS_STRING),
+    "RANGE": Type(
+        "range",
+        "range",
+        "RANGE",
+        _refuse,
+        read=googlesql.range_,
+        csv=googlesql.range_,
+        export=_AS_STRING,
+    ),
     "STRUCT": Type(
         "nested",
         "nested",
         "STRUCT",
         _refuse,
         read=reading.foreign,
-        csv=reading.text_of_foreign,
+        csv=googlesql.to_json,
         export=conversion.json_text,
     ),
 }

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import datetime
 import json
+import math
 import re
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from decimal import ROUND_HALF_UP, Context, Decimal, InvalidOperation
 from functools import partial
 from typing import Any
@@ -258,6 +259,23 @@ def jsonb_text(value: Any) -> str:
     if "\\u0000" in text:
         raise BadValue("unsupported Unicode escape sequence")
     return _jsonb(found)
+
+
+def native_json(value: Any) -> str:
+    """As ``jsonb_text``, for BigQuery's own JSON: its numbers are floats beyond 64 bits."""
+    written = jsonb_text(value)
+    for number in _numbers(json.loads(written, parse_float=Decimal, parse_int=Decimal)):
+        if math.isinf(float(number)):
+            raise BadValue(f'"{number:.6e}" is out of range for a number in BigQuery\'s JSON')
+    return written
+
+
+def _numbers(value: Any) -> Iterator[Decimal]:
+    if isinstance(value, Decimal):
+        yield value
+    elif isinstance(value, (dict, list)):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _numbers(item)
 
 
 def no_such_number(name: str) -> None:

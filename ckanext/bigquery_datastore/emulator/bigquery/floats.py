@@ -24,26 +24,14 @@ from sqlglot.expressions import Expression  # type: ignore[attr-defined]
 # The columns of the table of that many names (project, dataset, table), None where there is none.
 FieldsOf = Callable[[Sequence[str]], Sequence[TableFieldSchema] | None]
 
-_IS_FLOAT = "typeof(x) IN ('DOUBLE', 'FLOAT')"
-_SIDES = "emu_nan(a) AND b IS NOT NULL OR emu_nan(b) AND a IS NOT NULL"
-_COMPARISONS = {exp.GT: ">", exp.GTE: ">=", exp.LT: "<", exp.LTE: "<="}
+_COMPARISONS = (exp.EQ, exp.NEQ, exp.GT, exp.GTE, exp.LT, exp.LTE)
 
 MACROS = (
-    f"emu_nan(x) AS {_IS_FLOAT} AND coalesce(isnan(try_cast(CAST(x AS VARCHAR) AS DOUBLE)), false)",
-    "emu_equal(a, b) AS CASE WHEN emu_nan(a) AND emu_nan(b) THEN false ELSE a = b END",
-    "emu_unequal(a, b) AS CASE WHEN emu_nan(a) AND emu_nan(b) THEN true ELSE a <> b END",
-    *(
-        f"emu_{kind.__name__.lower()}(a, b) AS CASE WHEN {_SIDES} THEN false ELSE a {sign} b END"
-        for kind, sign in _COMPARISONS.items()
-    ),
+    "emu_nan(x) AS typeof(x) IN ('DOUBLE', 'FLOAT') "
+    "AND coalesce(isnan(try_cast(CAST(x AS VARCHAR) AS DOUBLE)), false)",
     # What is sorted by before the value itself.
     "emu_order(x) AS CASE WHEN emu_nan(x) THEN 0 WHEN x IS NOT NULL THEN 1 END",
 )
-_CALLS = {
-    exp.EQ: "emu_equal",
-    exp.NEQ: "emu_unequal",
-    **{kind: f"emu_{kind.__name__.lower()}" for kind in _COMPARISONS},
-}
 
 _NAMED = re.compile(r"\b(?:FLOAT64|NaN)\b", re.IGNORECASE)
 _PATHS = re.compile(r"`([^`]+)`|([\w-]+(?:\.[\w-]+){1,2})")
@@ -97,19 +85,44 @@ def compared(node: Expression, floats: Floats) -> Expression:
         low = exp.GTE(this=node.this.copy(), expression=node.args["low"].copy())
         high = exp.LTE(this=node.this.copy(), expression=node.args["high"].copy())
         return exp.paren(exp.and_(compared(low, floats), compared(high, floats)))
-    name = _CALLS.get(type(node))
-    if name is None or isinstance(node.parent, (exp.Update, exp.Property)):
+    if not isinstance(node, _COMPARISONS) or isinstance(node.parent, (exp.Update, exp.Property)):
         return node
     if not (floats.may_be(node.this) and floats.may_be(node.expression)):
         return node
-    return exp.Anonymous(this=name, expressions=[node.this.copy(), node.expression.copy()])
+    low, high = (node.this, node.expression)
+    if isinstance(node, (exp.GT, exp.GTE)):
+        low, high = high, low
+    if isinstance(high, exp.Literal):
+        return node  # DuckDB's NaN is not below it, and not equal to it
+    pairs = [(high, low)] if isinstance(low, exp.Literal) else [(high, low), (low, high)]
+    if isinstance(node, (exp.EQ, exp.NEQ)):
+        # The other side is equal to NaN only where it is NaN too: the plainer one is looked at.
+        pairs = [min(pairs, key=lambda pair: sum(1 for _ in pair[0].walk()))]
+    is_unequal = isinstance(node, exp.NEQ)
+    return _unless_nan(node, pairs, exp.true() if is_unequal else exp.false())
+
+
+def _unless_nan(
+    node: Expression, pairs: Sequence[tuple[Expression, Expression]], otherwise: Expression
+) -> Expression:
+    """``otherwise`` where the first of a pair is NaN, and the second is known."""
+    conditions = [
+        exp.and_(_is_nan(side), other.copy().is_(exp.null()).not_())
+        if isinstance(other, exp.Column)
+        else _is_nan(side)
+        for side, other in pairs
+    ]
+    return exp.Case(ifs=[exp.If(this=exp.or_(*conditions), true=otherwise)], default=node.copy())
+
+
+def _is_nan(node: Expression) -> Expression:
+    return exp.Anonymous(this="emu_nan", expressions=[node.copy()])
 
 
 def _among(node: exp.In, floats: Floats) -> Expression:
     if isinstance(node.this, exp.Tuple) or not floats.may_be(node.this):
         return node
-    is_nan = exp.Anonymous(this="emu_nan", expressions=[node.this.copy()])
-    return exp.Case(ifs=[exp.If(this=is_nan, true=exp.false())], default=node.copy())
+    return _unless_nan(node, [(node.this, exp.null())], exp.false())
 
 
 def _ordered(node: exp.Order, floats: Floats) -> Expression:

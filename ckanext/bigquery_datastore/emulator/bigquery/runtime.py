@@ -25,7 +25,7 @@ from bqemulator.row_access.policy import RowAccessPolicyManager
 from bqemulator.storage import type_map
 from bqemulator.udf.runtime import UDFRegistry
 
-from . import dialect, scripts, wire
+from . import dialect, documents, scripts, wire
 from .catalog import Catalog
 from .engine import Engine, TableName
 from .history import History
@@ -82,6 +82,7 @@ class Runtime:
         self.data = data
         self.engine = Engine(settings, data / "spill")
         asyncio.run(self.engine.start())
+        documents.install(self.engine.root)
         dialect.install(self.engine.root.execute)
         self.catalog = Catalog(CatalogConnection(self.engine))  # type: ignore[arg-type]
         catalog = self.catalog

@@ -46,7 +46,9 @@ def value(dice: random.Random, type_name: str) -> Any:
         "int": lambda: dice.randint(-5, 5),
         "int8": lambda: dice.choice([0, 2**53 + 1, -(2**60)]),
         "numeric": lambda: dice.choice(["1.5", "-0.25", "100", 7]),
-        "float8": lambda: dice.choice([0.5, 1.0, -2.25, 1e20]),
+        "float8": lambda: dice.choice(
+            [0.5, 1.0, -2.25, 1e20, "NaN", "-Infinity", 5.2990648348713776e16]
+        ),
         "bool": lambda: dice.random() < 0.5,
         "date": lambda: f"20{dice.randint(10, 12)}-0{dice.randint(1, 9)}-11",
         "timestamp": lambda: f"2020-01-0{dice.randint(1, 9)}T10:00:0{dice.randint(0, 9)}",

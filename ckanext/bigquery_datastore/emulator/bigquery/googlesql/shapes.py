@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from bqemulator.catalog.models import TableFieldSchema
 
-# A path of a table in backticks, or where an export goes.
-_PLACE = re.compile(r"`[^`]*\.[^`]*`|\buri\s*=\s*'[^']*'")
+# A name in backticks, or where an export goes.
+_PLACE = re.compile(r"`[^`]*`|\buri\s*=\s*'[^']*'")
 _RANDOM = re.compile(r"[0-9a-f]{8,}(?:-[0-9a-f]{4,})*")
 _STAND_IN = re.compile(r"xx(\d+)xx")
 
@@ -42,6 +42,8 @@ def shape_of(sql: str) -> Shape:
     def place(found: re.Match[str]) -> str:
         if not found[0].startswith("`"):
             return "uri='gs://bucket/*'"
+        if "." not in found[0]:
+            return found[0]  # a column's name: no path
         return _RANDOM.sub(stand_in, found[0])
 
     return Shape(_PLACE.sub(place, sql), tuple(parts))

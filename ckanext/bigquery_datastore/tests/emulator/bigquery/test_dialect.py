@@ -58,7 +58,7 @@ TEXTS = {
     "TO_JSON_STRING('a\"b')": '"a\\"b"',
     "TO_JSON_STRING(TIMESTAMP '2014-11-10 13:12:06')": '"2014-11-10T13:12:06Z"',
     "TO_JSON_STRING(PARSE_JSON('{\"a\": 1}'))": '{"a":1}',
-    "TO_JSON_STRING(NUMERIC '1.5')": "1.5",
+    "TO_JSON_STRING(NUMERIC '1.5')": '"1.5"',
     "TO_JSON_STRING(CAST(NULL AS STRING))": "null",
     "NORMALIZE_AND_CASEFOLD('ÄB')": "äb",
     "LOWER('ÄB')": "äb",

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from google.api_core.exceptions import BadRequest
 from google.cloud import bigquery
 
+from ckanext.bigquery_datastore.emulator.bigquery.googlesql.wasm import Refusal
 from ckanext.bigquery_datastore.tests.evaluated import evaluate
 
 from ..conftest import run
@@ -21,13 +23,57 @@ EXPRESSIONS = (
     f"(SELECT NOT x > 1 FROM (SELECT {NAN} AS x))",
     f"(SELECT x > y FROM (SELECT {NAN} AS x, CAST(NULL AS FLOAT64) AS y))",
     f"(SELECT COUNT(DISTINCT x) FROM UNNEST([1, {NAN}, {NAN}, {ZERO}, 0]) AS x)",
+    # Texts of floats, intervals, ranges.
+    f"CONCAT(CAST({NAN} AS STRING), CAST({INF} AS STRING), CAST(-{INF} AS STRING))",
+    f"CONCAT(CAST({ZERO} AS STRING), FORMAT('%.15g', {ZERO}), FORMAT('%.16e', {ZERO}))",
+    "CAST(INTERVAL '1-2 3 4:5:6.5' YEAR TO SECOND AS STRING)",
+    "CAST(INTERVAL '-0-10' YEAR TO MONTH AS STRING)",
+    "CAST(INTERVAL '-1-10' YEAR TO MONTH AS STRING)",
+    "CAST(INTERVAL -14706500001 MICROSECOND AS STRING)",
+    "CAST(RANGE<TIMESTAMP> '[2024-01-01 00:00:00+00, UNBOUNDED)' AS STRING)",
+    "CAST(RANGE<DATETIME> '[2024-01-01 00:00:00.5, 2024-01-02 00:00:00)' AS STRING)",
+    # JSON: the order of members, numbers.
+    *(
+        f"TO_JSON_STRING(PARSE_JSON('{text}', wide_number_mode=>'round'))"
+        for text in (
+            '{"b": 1, "a": 2, "a": 3}',
+            "[0.10, 1.0, 1e2, 1e-7, 1E5, 1e20, 1e15, 123456.5, 0.00012, 0.000012, -0, -0.0]",
+            "[18446744073709551615, 18446744073709551616, -9223372036854775808]",
+            '[123456789012345678901, 0.1234567890123456789, "é", "\\u2028", true, null]',
+        )
+    ),
+    "TO_JSON_STRING(PARSE_JSON('[0.10, 1e-7, 12345678901234567000.0]'))",
+    # Arrays and structs: each value by its type.
+    "TO_JSON_STRING([1, 9007199254740992, 9007199254740993, NULL])",
+    f"TO_JSON_STRING([1.0, 0.1, 1e15, 1e-7, {NAN}, -{INF}, {ZERO}])",
+    "TO_JSON_STRING([NUMERIC '1.5', NUMERIC '2'])",
+    "TO_JSON_STRING([FROM_BASE64('YWL/XA=='), b''])",
+    "TO_JSON_STRING([TIMESTAMP '2020-01-01 00:00:00.5', TIMESTAMP '2020-01-01'])",
+    "TO_JSON_STRING([DATETIME '2020-01-01 00:00:00.123456'])",
+    "TO_JSON_STRING(STRUCT(2 AS b, 'x' AS a, [STRUCT(TIME '10:00:00.5' AS t)] AS c))",
+    "TO_JSON_STRING(STRUCT(DATE '2020-01-01' AS d, true AS t, CAST(NULL AS STRING) AS n))",
+    "TO_JSON_STRING(NUMERIC '1.5')",
+    "TO_JSON_STRING(CAST(12345678901234 AS NUMERIC))",
+    "TO_JSON_STRING(b'abc')",
 )
+REFUSED = ("1e400", "0.1234567890123456789", "123456789012345678901")
 
 
 @pytest.mark.parametrize("expression", EXPRESSIONS)
 def test_a_value_is_googlesqls(bq: bigquery.Client, expression: str) -> None:
     sql = f"SELECT {expression} AS found"
     assert [tuple(row) for row in run(bq, sql).result()] == evaluate(sql)
+
+
+@pytest.mark.parametrize("text", REFUSED)
+def test_a_number_that_no_float_holds_is_refused(bq: bigquery.Client, text: str) -> None:
+    sql = f"SELECT TO_JSON_STRING(PARSE_JSON('{text}'))"
+    with pytest.raises(Refusal):
+        evaluate(sql)
+    with pytest.raises(BadRequest, match="Invalid input to PARSE_JSON"):
+        run(bq, sql)
+    (row,) = run(bq, f"SELECT SAFE.PARSE_JSON('{text}') IS NULL AS x").result()
+    assert row.x
 
 
 ROWS = f"UNNEST([2.5, {NAN}, NULL, -{INF}, {INF}, 0]) AS x WITH OFFSET AS n"
