@@ -152,6 +152,10 @@ def status(plan: DumpPlan, state: downloads.Ready | downloads.Running) -> Respon
     return _unshared(_json(found, 200))
 
 
+def told(found: dict[str, Any]) -> Response:
+    return _unshared(_json(found, 200))
+
+
 def failed(err: BigQueryDatastoreError) -> Response:
     """An error as one page or one line, with the status that its class stands for."""
     if to_browser():

@@ -19,7 +19,7 @@ from flask import Blueprint, Response
 from flask.blueprints import BlueprintSetupState
 from werkzeug.exceptions import NotFound
 
-from ckanext.bigquery_datastore import answers, config, downloads, handover, places
+from ckanext.bigquery_datastore import answers, checking, config, downloads, handover, places
 from ckanext.bigquery_datastore.backend import door
 from ckanext.bigquery_datastore.dump.plan import DumpPlan
 from ckanext.bigquery_datastore.errors import BadRequest, BigQueryDatastoreError, Crowded
@@ -52,6 +52,13 @@ def status(resource_id: str) -> Response:
     if not config.is_active():
         tk.abort(404)
     return _status(partial(_asked, resource_id))
+
+
+@bigquery_datastore.route("/datastore/dump_places")
+def places_taken() -> Response:
+    """How many wait in this process, and may: for `ckan bigquery check` alone."""
+    told = checking.told() if config.is_active() else None
+    return answers.told(told or _not_found())
 
 
 @bigquery_datastore.route("/datastore/dump_sql")
