@@ -28,7 +28,7 @@ import urllib.request
 import uuid
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -40,10 +40,9 @@ from google.cloud import bigquery
 
 EXPORTS = 20
 ARRIVAL_SECONDS = 25
-EXPORT_SECONDS = 75
-PAGES = 60
-LINE = "x" * 2000
-ROWS = 3000
+EXPORT_SECONDS = 120
+PAGES = 40
+SHORT, LONG = [f"row {n}" for n in range(50)], ["x" * 2000] * 3000
 
 SERVERS = {
     "gunicorn": [
@@ -179,7 +178,7 @@ def clients(pipe: Connection) -> None:
 
 
 class Site:
-    def __init__(self, name: str, folder: Path) -> None:
+    def __init__(self, name: str, folder: Path, export_seconds: int) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
@@ -189,7 +188,7 @@ class Site:
         options = {
             "use": f"config:{base}",
             "ckan.site_url": self.url,
-            "ckanext.bigquery_datastore.job_labels": f"emulator_run_seconds={EXPORT_SECONDS}",
+            "ckanext.bigquery_datastore.job_labels": f"emulator_run_seconds={export_seconds}",
             "ckanext.bigquery_datastore.metadata_ttl_seconds": "30",
         }
         lines = "\n".join(f"{key} = {value}" for key, value in options.items())
@@ -246,7 +245,10 @@ class Site:
         with urllib.request.urlopen(request, timeout=60) as answer:
             return json.load(answer)["result"]
 
-    def end(self) -> None:
+    def status(self, table: str) -> str:
+        return f"{self.url}/datastore/dump/{table}/status"
+
+    def close(self) -> None:
         self.process.send_signal(signal.SIGTERM)
         self.process.wait(60)
 
@@ -279,11 +281,18 @@ def p95(found: list[float]) -> float:
 
 
 def measure(name: str, folder: Path, waiting: int, readers: int) -> dict[str, str]:
-    site = Site(name, folder)
-    try:
-        return crowded(site, waiting, readers)
-    finally:
-        site.end()
+    """All figures of one server: its site is made ready by one that exports at once."""
+    with closing(Site(name, folder, 0)) as site:
+        owner = site.action("organization_list")[0]
+        dataset = site.action(
+            "package_create", name=f"crowd-{uuid.uuid4().hex[:8]}", owner_org=owner
+        )
+        tables = [site.action("resource_create", package_id=dataset["id"])["id"] for _ in range(2)]
+        fill(tables[0], SHORT)
+        fill(tables[1], LONG)
+        until(lambda: b"ready" in urllib.request.urlopen(site.status(tables[1])).read(), 60)
+    with closing(Site(name, folder, EXPORT_SECONDS)) as site:
+        return crowded(site, f"/dataset/{dataset['name']}", tables, waiting, readers)
 
 
 def warm_up(site: Site, page: str, file: str) -> None:
@@ -301,14 +310,8 @@ def warm_up(site: Site, page: str, file: str) -> None:
             list(threads.map(stream, range(80)))
 
 
-def crowded(site: Site, waiting: int, readers: int) -> dict[str, str]:
-    short, long = [f"row {n}" for n in range(50)], [LINE] * ROWS
-    owner = site.action("organization_list")[0]
-    dataset = site.action("package_create", name=f"crowd-{uuid.uuid4().hex[:8]}", owner_org=owner)
-    tables = [site.action("resource_create", package_id=dataset["id"])["id"] for _ in range(2)]
-    fill(tables[0], short)
-    fill(tables[1], long)
-    dump, page = f"{site.url}/datastore/dump", f"/dataset/{dataset['name']}"
+def crowded(site: Site, page: str, tables: list[str], waiting: int, readers: int) -> dict[str, str]:
+    dump = f"{site.url}/datastore/dump"
     here, there = multiprocessing.get_context("spawn").Pipe()
     process = multiprocessing.get_context("spawn").Process(
         target=clients, args=(there,), daemon=True
@@ -319,42 +322,32 @@ def crowded(site: Site, waiting: int, readers: int) -> dict[str, str]:
         here.send(order)
         return here.recv()
 
-    status = f"{dump}/{tables[1]}/status"
-    urllib.request.urlopen(status, timeout=60).read()
-    until(lambda: b"ready" in urllib.request.urlopen(status, timeout=60).read(), 200)
     warm_up(site, page, f"{dump}/{tables[1]}")
     quiet, threads, memory = site.pages(page), site.used("Threads"), site.used("VmRSS")
 
     jobs = [
-        [f"{dump}/{tables[0]}?offset={n % EXPORTS}", csv(short, n % EXPORTS)]
+        [f"{dump}/{tables[0]}?offset={n % EXPORTS}", csv(SHORT, n % EXPORTS)]
         for n in range(waiting)
     ]
     told = crowd(["wait_for_file", jobs, ARRIVAL_SECONDS / waiting])
     away = told["turned_away"]
-    wait_pages, wait_threads, wait_memory = (
-        site.pages(page),
-        site.used("Threads"),
-        site.used("VmRSS"),
-    )
     held = crowd("tell")["waiting"]
+    wait_threads, wait_memory = site.used("Threads"), site.used("VmRSS")
+    wait_pages = site.pages(page)
     token = os.environ["CKAN_MEMBER_TOKEN"]
-    slow = [[f"{dump}/{tables[1]}?", token, csv(long)]] * readers
+    slow = [[f"{dump}/{tables[1]}?", token, csv(LONG)]] * readers
     told = crowd(["read_slowly", slow, 10 / readers])
     away += told["turned_away"]
-    read_pages, read_threads, read_memory = (
-        site.pages(page),
-        site.used("Threads"),
-        site.used("VmRSS"),
-    )
     told = crowd("tell")
     away += told["turned_away"]
     streams = told["streaming"]
+    read_threads, read_memory = site.used("Threads"), site.used("VmRSS")
+    read_pages = site.pages(page)
     crowd("hurry")
     told = crowd("join")
     away += told["turned_away"]
     here.send("end")
     process.join()
-    site.action("dataset_purge", id=dataset["id"])
     loaded = wait_pages + read_pages
     return {
         "dataset page, quiet": f"p50 {statistics.median(quiet):.0f} ms, p95 {p95(quiet):.0f} ms",

@@ -218,6 +218,11 @@ def _url(*, status: bool = False, hop: int = 0) -> str:
     return f"{address}?{urlencode(args)}" if args else address
 
 
+def is_back() -> bool:
+    """Whether this client has waited before, and was sent back to the same address."""
+    return _hop() > 0
+
+
 def _hop() -> int:
     text = tk.request.args.get(HOP, "0")
     return int(text) if text.isascii() and text.isdigit() and len(text) < 4 else 0

@@ -94,7 +94,7 @@ def _file(asked: Asked) -> Response:
     state = state or _read(asked, lambda: downloads.begin(plan))
     try:
         if isinstance(state, downloads.Running) and seconds:
-            place = places.WAITING.take()
+            place = places.WAITING.take(is_back=answers.is_back())
             if handed:
                 return answers.left(handed.leave(downloads.wait_of(plan, state, seconds), place))
             with place:
