@@ -152,6 +152,10 @@ def status(plan: DumpPlan, state: downloads.Ready | downloads.Running) -> Respon
     return _unshared(_json(found, 200))
 
 
+def told(found: dict[str, Any]) -> Response:
+    return _unshared(_json(found, 200))
+
+
 def failed(err: BigQueryDatastoreError) -> Response:
     """An error as one page or one line, with the status that its class stands for."""
     if to_browser():
@@ -212,6 +216,11 @@ def _url(*, status: bool = False, hop: int = 0) -> str:
     route = _ROUTES["table" if names else "query"][status]
     address = tk.url_for(route, qualified=True, **names)
     return f"{address}?{urlencode(args)}" if args else address
+
+
+def is_back() -> bool:
+    """Whether this client has waited before, and was sent back to the same address."""
+    return _hop() > 0
 
 
 def _hop() -> int:

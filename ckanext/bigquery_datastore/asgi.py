@@ -54,6 +54,8 @@ class Front:
 
     def __init__(self, ckan: Any) -> None:
         self._ckan: Any = WSGIMiddleware(ckan, workers=config.asgi_threads())
+        # A crowd that comes at once, or whose file is ready, leaves most threads to CKAN's pages.
+        self._turns = asyncio.Semaphore(max(1, config.asgi_threads() // 4))
         self._loop: asyncio.Task[None] | None = None
         self._started = asyncio.Event()
         self._ended = asyncio.Event()
@@ -63,8 +65,14 @@ class Front:
             await self._live(receive, send)
         elif scope["type"] == "http":
             await self._start()
-            await _Request(self._ckan, scope, receive, send).answer()
+            is_download = "/datastore/dump" in scope["path"]
+            ckan = self._in_turn if is_download else self._ckan
+            await _Request(ckan, scope, receive, send).answer()
         else:
+            await self._ckan(scope, receive, send)
+
+    async def _in_turn(self, scope: Message, receive: Receive, send: Send) -> None:
+        async with self._turns:
             await self._ckan(scope, receive, send)
 
     async def _live(self, receive: Receive, send: Send) -> None:

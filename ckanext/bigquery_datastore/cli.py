@@ -11,7 +11,7 @@ import click
 from ckan import model
 from ckan.plugins import toolkit as tk
 
-from ckanext.bigquery_datastore import clients, config, downloads, jobs, load, purging
+from ckanext.bigquery_datastore import checking, clients, config, downloads, jobs, load, purging
 from ckanext.bigquery_datastore.backend import BigQueryBackend, door
 from ckanext.bigquery_datastore.backend.table.lookup import get_table
 from ckanext.bigquery_datastore.backend.table.naming import of_name
@@ -173,6 +173,30 @@ def sweep(resource: str | None) -> None:
             deleted += load.sweep(clients.bigquery_rw(), downloads.store_rw())
             deleted += purging.purge_orphans(BigQueryBackend().get_all_ids())
         click.echo(f"{deleted} objects deleted")
+
+
+@bigquery.command("check")
+def check() -> None:
+    """Say how many downloads can wait, and be streamed, with the site's server as it is.
+
+    The site has to be up; one of its processes is asked.
+    """
+    with _said_to_person():
+        told = checking.ask()
+        threads = told["threads"]
+        held = f"{threads} threads a process" if threads else "downloads hold no thread"
+        click.echo(f"{told['server']}: {held}")
+        for doing, option in (
+            ("waiting", config.WAITING_REQUESTS),
+            ("streaming", config.STREAMING_REQUESTS),
+        ):
+            taken, most = told[doing]
+            click.echo(f"{doing}: {taken} now, {most} at most in one process ({option})")
+        if threads == 1 and told["waiting"][1]:
+            click.echo(
+                "A process of this server does one thing at a time: while a download waits, it "
+                f"answers nobody. Give it threads, or set {config.WAITING_REQUESTS} to 0."
+            )
 
 
 @bigquery.command(

@@ -112,8 +112,6 @@ class Busy(NotReachable):
 class Crowded(Busy):
     """As many as may wait, or be streamed to, at a time do so already."""
 
-    retry_after = 5
-
 
 class ExportFailed(OutsideError):
     """An export job ended without its files."""

@@ -45,11 +45,13 @@ class Places:
     def most(self) -> int:
         return self._most()
 
-    def take(self) -> Place:
+    def take(self, *, is_back: bool = False) -> Place:
         """
+        :param is_back: for who had a place a moment ago, perhaps in another process: as many again
+            are kept for those, so that who was let in is not turned away half-way
         :raises Crowded: all are taken
         """
-        most = self.most
+        most = self.most * (2 if is_back else 1)
         with self._lock:
             if self.taken >= most:
                 raise Crowded(

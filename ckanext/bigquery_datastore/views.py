@@ -19,7 +19,7 @@ from flask import Blueprint, Response
 from flask.blueprints import BlueprintSetupState
 from werkzeug.exceptions import NotFound
 
-from ckanext.bigquery_datastore import answers, config, downloads, handover, places
+from ckanext.bigquery_datastore import answers, checking, config, downloads, handover, places
 from ckanext.bigquery_datastore.backend import door
 from ckanext.bigquery_datastore.dump.plan import DumpPlan
 from ckanext.bigquery_datastore.errors import BadRequest, BigQueryDatastoreError, Crowded
@@ -52,6 +52,13 @@ def status(resource_id: str) -> Response:
     if not config.is_active():
         tk.abort(404)
     return _status(partial(_asked, resource_id))
+
+
+@bigquery_datastore.route("/datastore/dump_places")
+def places_taken() -> Response:
+    """How many wait in this process, and may: for `ckan bigquery check` alone."""
+    told = checking.told() if config.is_active() else None
+    return answers.told(told or _not_found())
 
 
 @bigquery_datastore.route("/datastore/dump_sql")
@@ -87,7 +94,7 @@ def _file(asked: Asked) -> Response:
     state = state or _read(asked, lambda: downloads.begin(plan))
     try:
         if isinstance(state, downloads.Running) and seconds:
-            place = places.WAITING.take()
+            place = places.WAITING.take(is_back=answers.is_back())
             if handed:
                 return answers.left(handed.leave(downloads.wait_of(plan, state, seconds), place))
             with place:

@@ -12,10 +12,12 @@ import select
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -214,6 +216,15 @@ def test_no_client_hands_over_and_no_answer_tells_of_it(site, table, large):
     for url in (f"{site.url}/dataset/", address(site, table), address(site, large)):
         answer = get(url, **{HEADER: "x", "X-Accel-Redirect": "/x"})
         assert HEADER not in answer.headers
+
+
+def test_the_check_says_how_many_can_wait(site):
+    assert requests.get(f"{site.url}/datastore/dump_places", timeout=30).status_code == 404
+    command = [str(Path(sys.executable).with_name("ckan")), "-c", str(site.ini), "bigquery"]
+    done = subprocess.run([*command, "check"], stdout=subprocess.PIPE, text=True, check=True)
+    assert ("8 threads a process" in done.stdout) != ("downloads hold no thread" in done.stdout)
+    assert f"waiting: 0 now, {WAITING} at most" in done.stdout
+    assert f"streaming: 0 now, {STREAMING} at most" in done.stdout
 
 
 def test_what_a_killed_process_has_begun_is_taken_on(site, table, live_site):

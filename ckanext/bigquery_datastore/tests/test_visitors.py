@@ -80,6 +80,38 @@ def test_while_an_export_runs_the_page_shows_it_and_the_download_starts_by_itsel
     assert coming.value.suggested_filename.endswith(".csv")
 
 
+@pytest.mark.parametrize("server", ["gunicorn", "uvicorn"])
+def test_where_no_place_is_left_the_page_waits_and_the_download_starts_by_itself(
+    start_site, page, server
+):
+    full = {config.WAITING_REQUESTS: "0", config.WAIT_SECONDS: "30"}
+    site, table = start_site({**SLOW, **full}, server=server), a_table()
+    url = f"{site.url}/datastore/dump/{table['id']}"
+    script = requests.get(url, timeout=60)
+    assert (script.status_code, "curl --retry" in script.text) == (503, True)
+    with page.expect_download(timeout=60_000) as coming:
+        page.goto(url)
+        page.get_by_role("status").filter(has_text="seconds so far").wait_for()
+    assert Path(coming.value.path()).read_bytes() == CSV.encode()
+
+
+def test_a_file_that_cannot_be_streamed_now_is_waited_for_on_the_page(start_site, page):
+    few = {config.DELIVERY: "stream", config.STREAMING_REQUESTS: "1"}
+    site, table = start_site(few), a_table()
+    url = f"{site.url}/datastore/dump/{table['id']}"
+    place = Place(config.dataset(), config.export_bucket())
+    large = factories.Resource(url_type="datastore", datastore_active=True)
+    place.fill(large["id"], [{"text": "x" * 2000}] * 6000, text="STRING")
+    with requests.get(f"{site.url}/datastore/dump/{large['id']}", stream=True, timeout=60) as slow:
+        assert slow.status_code == 200
+        assert requests.get(url, timeout=60).status_code == 503
+        page.goto(url)
+        page.get_by_role("heading", name="Preparing").wait_for()
+    with page.expect_download(timeout=60_000) as coming:
+        pass
+    assert Path(coming.value.path()).read_bytes() == CSV.encode()
+
+
 def test_without_javascript_the_page_asks_again_until_the_file_comes(start_site, browser):
     site, table = start_site(SLOW), a_table()
     context = browser.new_context(java_script_enabled=False)
