@@ -50,6 +50,10 @@ class Admin:
     faults: Faults
     requests: Requests = field(default_factory=Requests)
     switches: Switches = field(default_factory=Switches)
+    at_start: Switches = field(default_factory=Switches)
+
+    def __post_init__(self) -> None:
+        self._set_switches(asdict(self.at_start))
 
     def routes(self) -> list[Route]:
         """All routes under ``/emulator/``."""
@@ -151,6 +155,7 @@ class Admin:
                 raise ApiError("invalid", f"There is no switch {name}.")
             setattr(self.switches, name, bool(value))
         self.bigquery.queries.judges = self.switches.googlesql
+        self.bigquery.runtime.updates.is_enforced = self.switches.table_updates
 
     async def _key(self, request: Request) -> Response:
         body = await read_json(request)
@@ -168,7 +173,7 @@ class Admin:
         self.bigquery.jobs.defaults = Defaults()
         self.bigquery.jobs.refused.clear()
         self.bigquery.tables.extras.clear()
-        self._set_switches(asdict(Switches()))
+        self._set_switches(asdict(self.at_start))
         return JSONResponse({})
 
 

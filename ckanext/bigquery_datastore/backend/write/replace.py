@@ -106,7 +106,7 @@ def replace_table(
                 # A table can only be replaced by one that is clustered alike. The fields are in
                 # both of them: of the key or an index, whose columns stay, or else _id.
                 api.clustering_fields = clustering or None
-                client.update_table(api, ["clustering_fields"], **clients.budget())
+                client.update_table(api, ["clustering_fields"], **clients.patience())
     sql, parameters = statement(after, clustering, definition.description_of(after), labels)
     query.write(client, f"{sql} AS {rows}", parameters, seconds=seconds)
     with clients.tidied_up(f"The expiration of {after.id}"):

@@ -53,7 +53,7 @@ class BigQuery:
         self.jobs = Jobs(runtime.data, runtime.engine, faults)
         exporter = Exporter(runtime.context, runtime.engine, storage)
         self.queries = Queries(runtime, exporter, judge)
-        self._loader = Loader(runtime.context, runtime.engine, storage)
+        self._loader = Loader(runtime, storage)
         self.tables = Tables(runtime, read_json)
         self._uploads = Uploads(runtime.data / "uploads")
         self._work: dict[str, Callable[[Job], None]] = {

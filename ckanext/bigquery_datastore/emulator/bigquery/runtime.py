@@ -29,6 +29,7 @@ from bqemulator.versioning.snapshots import SnapshotManager
 from . import dialect, scripts, wire
 from .catalog import Catalog
 from .engine import Engine
+from .quota import UpdateQuota
 from .tables import refresh
 
 T = TypeVar("T")
@@ -94,6 +95,7 @@ class Runtime:
         self.catalog = Catalog(CatalogConnection(self.engine))  # type: ignore[arg-type]
         catalog = self.catalog
         catalog.ensure_ready()
+        self.updates = UpdateQuota()
         clock, events = SystemClock(), EventBus()
         udf_registry = UDFRegistry(settings)
         self.context = AppContext(
