@@ -20,11 +20,12 @@ from bqemulator.catalog.models import TableFieldSchema, TableMeta, TableSchema
 
 from ..errors import ApiError
 from ..storage.client import StorageClient
+from .detection import detected
 from .engine import TableName, quote_name
 from .job import Job
 from .load_reading import (
     LoadOptions,
-    detected,
+    columns_of,
     quoted_newline,
     reading,
     types_of,
@@ -112,7 +113,10 @@ class Loader:
             if options.format != "PARQUET" and not options.autodetect:
                 raise ApiError("invalid", "No schema specified on job or table.")
             try:
-                fields = detected(connection, files, options)
+                if options.format == "PARQUET":
+                    fields = columns_of(connection, files[0])
+                else:
+                    fields, options = detected(files[0], options)
             except duckdb.InterruptException:
                 raise
             except duckdb.Error as error:
