@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent import futures
 from contextlib import contextmanager
@@ -41,6 +42,10 @@ POOL_SIZE = 32
 # What one call to Google may take, its retries included, where nothing shorter is asked for.
 # The libraries' own default is ten minutes.
 CALL_SECONDS = 8.0
+
+# A change of a table's metadata: five are taken in ten seconds, and changes of rows count among
+# them, so the sixth waits. https://cloud.google.com/bigquery/quotas#standard_tables
+METADATA_SECONDS = 25.0
 
 # https://cloud.google.com/storage/docs/retry-strategy#retryable
 _PASSING_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
@@ -117,6 +122,20 @@ def budget(seconds: float | None = None) -> dict[str, Any]:
             predicate=is_transient, initial=0.1, maximum=2.0, multiplier=2.0, timeout=seconds
         ),
     }
+
+
+def patience() -> dict[str, Any]:
+    """The same for a change of a table's metadata, which may have to wait for its turn."""
+    began = time.monotonic()
+
+    def passes(err: BaseException) -> bool:
+        is_early = time.monotonic() - began < CALL_SECONDS
+        return is_throttled(err) or (is_early and is_transient(err))
+
+    retry = Retry(
+        predicate=passes, initial=0.1, maximum=2.0, multiplier=2.0, timeout=METADATA_SECONDS
+    )
+    return {"timeout": CALL_SECONDS, "retry": retry}
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from ckanext.bigquery_datastore.backend.search.build import get_list
 from ckanext.bigquery_datastore.backend.table import definition
 from ckanext.bigquery_datastore.backend.table.lookup import Table, get_table
 from ckanext.bigquery_datastore.backend.table.model import with_columns
-from ckanext.bigquery_datastore.backend.write import statements
+from ckanext.bigquery_datastore.backend.write import numbers, statements
 from ckanext.bigquery_datastore.errors import Invalid
 
 
@@ -96,7 +96,7 @@ def _write_table(
     """Make or change the table and insert the records: everything, or nothing of it."""
     records = data_dict.get("records")
     if before is None:
-        table = definition.create(client, after)
+        table = definition.create(client, numbers.first_given(after, len(records or [])))
     else:
         table = definition.change(client, before, after)
         if dropped:

@@ -39,6 +39,8 @@ PASSING_REASONS = frozenset(
     }
 )
 ATTEMPTS = 4
+# Three of them are longer than the ten seconds over which changes of a table are counted.
+THROTTLED_PAUSE_SECONDS = 4.0
 
 UNKNOWN = (
     "BigQuery does not say what became of a change of data: it may still be made. Look at the "
@@ -78,7 +80,8 @@ def completed(client: bigquery.Client, submit: Submit, deadline: float) -> Any:
         if reason not in PASSING_REASONS or is_last:
             return done
         log.info("BigQuery asks to try again: %s", done.error_result.get("message"))
-        time.sleep(min(2.0**attempt / 4, max(0.0, deadline - time.monotonic())))
+        pause = THROTTLED_PAUSE_SECONDS if reason == "rateLimitExceeded" else 2.0**attempt / 4
+        time.sleep(min(pause, max(0.0, deadline - time.monotonic())))
     raise AssertionError("unreachable")
 
 

@@ -54,6 +54,10 @@ class Admin:
     faults: Faults
     requests: Requests = field(default_factory=Requests)
     switches: Switches = field(default_factory=Switches)
+    at_start: Switches = field(default_factory=Switches)
+
+    def __post_init__(self) -> None:
+        self._set_switches(asdict(self.at_start))
 
     def routes(self) -> list[Route]:
         """All routes under ``/emulator/``."""
@@ -174,6 +178,7 @@ class Admin:
             setattr(self.switches, name, bool(value))
         self.bigquery.costing.judges = self.switches.googlesql
         self.bigquery.runtime.history.keeps = self.switches.history
+        self.bigquery.runtime.updates.is_enforced = self.switches.table_updates
 
     async def _key(self, request: Request) -> Response:
         body = await read_json(request)
@@ -192,7 +197,7 @@ class Admin:
         self.bigquery.jobs.refused.clear()
         self.bigquery.tables.extras.clear()
         self.bigquery.meter.factor = 1.0
-        self._set_switches(asdict(Switches()))
+        self._set_switches(asdict(self.at_start))
         return JSONResponse({})
 
 

@@ -49,6 +49,12 @@ Data: {data}. Stop with Ctrl-C.
     help="A throw-away service account key for signing URLs, made if the file is missing.",
 )
 @click.option("--reset", is_flag=True, help="Empty the data folder first.")
+@click.option(
+    "--table-updates/--no-table-updates",
+    default=True,
+    show_default=True,
+    help="Let a table take five changes of its metadata in ten seconds, and no more.",
+)
 def emulator(
     data: Path | None,
     host: str,
@@ -59,6 +65,7 @@ def emulator(
     buckets: tuple[str, ...],
     credentials_file: Path | None,
     reset: bool,
+    table_updates: bool,
 ) -> None:
     """Start a local BigQuery and Cloud Storage to try the extension without Google."""
     try:
@@ -81,6 +88,7 @@ def emulator(
         buckets=buckets,
         credentials_file=credentials_file,
         reset=reset,
+        table_updates=table_updates,
     )
     try:
         run(settings, _announce)

@@ -28,6 +28,7 @@ from .storage.child import StorageChild, StorageFailed
 from .storage.client import StorageClient
 from .storage.compose import Files
 from .storage.server import Storage
+from .storage.switches import Switches
 
 
 class CannotStart(Exception):
@@ -47,6 +48,7 @@ class Settings:
     buckets: tuple[str, ...] = field(default=())
     credentials_file: Path | None = None
     reset: bool = False
+    table_updates: bool = True
 
     @property
     def bigquery_url(self) -> str:
@@ -94,7 +96,8 @@ def run(settings: Settings, ready: Callable[[Settings], None]) -> None:
             identities.learn(settings.credentials_file)
         bigquery = BigQuery(runtime, client, faults, judge_or_none())
         stack.callback(bigquery.jobs.close)
-        admin = Admin(bigquery, child, identities, faults)
+        at_start = Switches(table_updates=settings.table_updates)
+        admin = Admin(bigquery, child, identities, faults, at_start=at_start)
         buckets = Buckets(data / "buckets.json", settings.location)
         files = Files(data / "storage", data / "composing")
         backend = Backend("127.0.0.1", child.port, f"{settings.host}:{settings.storage_port}")

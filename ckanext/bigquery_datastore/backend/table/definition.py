@@ -168,7 +168,7 @@ def create(client: bigquery.Client, table: Table) -> Table:
         api.range_partitioning = _range_partitioning(layout.partitions())
     with clients.told(f"making the table {table.id}", gexc.Conflict):
         try:
-            made = client.create_table(api, **clients.budget())
+            made = client.create_table(api, **clients.patience())
         except gexc.Conflict:
             found = get_table(client, table.id)
             # The first request arrived, its answer did not; or it is an alias' name.
@@ -188,7 +188,7 @@ def kept(client: bigquery.Client, made: bigquery.Table) -> bigquery.Table:
         return made
     until, made.expires = made.expires, None
     try:
-        return client.update_table(made, ["expires"], **clients.budget())
+        return client.update_table(made, ["expires"], **clients.patience())
     except clients.FAILURES as err:
         # A project without billing may not: https://cloud.google.com/bigquery/docs/sandbox#limits.
         log.error(
@@ -216,7 +216,7 @@ def change(client: bigquery.Client, before: Table, after: Table) -> Table:
         api = client.get_table(reference(after.id), **clients.budget())
         api.schema = _schema(after, {field.name: field for field in api.schema})
         api.description = description
-        return from_api(client.update_table(api, ["schema", "description"], **clients.budget()))
+        return from_api(client.update_table(api, ["schema", "description"], **clients.patience()))
 
 
 def drop_columns(client: bigquery.Client, table: Table, names: Sequence[str]) -> Table:
@@ -231,7 +231,7 @@ def drop_columns(client: bigquery.Client, table: Table, names: Sequence[str]) ->
         api = client.get_table(reference(table.id), **clients.budget())
         if {column.stored for column in going} & set(api.clustering_fields or ()):
             api.clustering_fields = layout.clustering(with_columns(table, staying)) or None
-            client.update_table(api, ["clustering_fields"], **clients.budget())
+            client.update_table(api, ["clustering_fields"], **clients.patience())
     drops = ", ".join(f"DROP COLUMN {column.sql}" for column in going)
     query.write(client, f"ALTER TABLE {table.sql_name} {drops}")
     return get_table(client, table.id) or table
@@ -309,13 +309,17 @@ def _set_view(client: bigquery.Client, table: Table, alias: str) -> None:
     view.labels = {ALIAS_LABEL: re.sub(r"[^a-z0-9_-]", "_", table.id.lower())[:63]}
     with clients.told(f"making the alias {alias}", gexc.Conflict, gexc.BadRequest):
         try:
-            kept(client, client.create_table(view, **clients.budget()))
+            kept(client, client.create_table(view, **clients.patience()))
         except gexc.Conflict:
             found = get_table(client, alias)
             if found is None or found.alias_of != table.id:
                 raise Invalid({"alias": [f'"{alias}" already exists']}) from None
             # Anew: a view shows the columns of the day that its query was set.
-            client.update_table(view, ["view_query", "description", "labels"], **clients.budget())
+            client.update_table(
+                view,
+                ["view_query", "description", "labels"],
+                **clients.patience(),
+            )
         except gexc.BadRequest:
             raise Invalid({"alias": [f'"{alias}" is not a valid alias name']}) from None
 

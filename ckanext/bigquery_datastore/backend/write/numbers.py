@@ -81,6 +81,15 @@ def given(table: Table, last: int) -> Table:
     return replace(table, last_id=last, block=uuid.uuid4().hex[:12])
 
 
+def first_given(table: Table, count: int) -> Table:
+    """A new table with numbers reserved for its first rows, which saves a change of it."""
+    if not count:
+        return table
+    reserved = given(table, count + ROOM)
+    _BLOCKS[os.getpid(), table.id] = _Block(reserved.block, 1, reserved.last_id)
+    return reserved
+
+
 def _kept(table: Table) -> _Block | None:
     block = _BLOCKS.get((os.getpid(), table.id))
     return block if block is not None and block.mark == table.block else None
@@ -102,7 +111,7 @@ def _written(client: bigquery.Client, table: Table, block: _Block) -> Table | No
     api._properties["etag"] = table.etag
     with clients.told(f"changing the table {table.id}", gexc.PreconditionFailed):
         try:
-            client.update_table(api, ["description"], **clients.budget())
+            client.update_table(api, ["description"], **clients.patience())
         except gexc.PreconditionFailed:
             found = get_table(client, table.id)
             # It may have been our own request, whose answer was lost.

@@ -275,5 +275,5 @@ def _load(client: bigquery.Client, name: str, texts: Sequence[str]) -> None:
         )
 
     with clients.told("a load of records"):
-        client.create_table(table, exists_ok=True, **clients.budget())
+        client.create_table(table, exists_ok=True, **clients.patience())
         job.succeeded(client, submit, time.monotonic() + WRITE_SECONDS)

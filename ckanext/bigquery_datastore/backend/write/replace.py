@@ -126,7 +126,7 @@ def replace_table(
                 # A table can only be replaced by one that is clustered alike. The fields are in
                 # both of them: of the key or an index, whose columns stay, or else _id.
                 api.clustering_fields = clustering or None
-                client.update_table(api, ["clustering_fields"], **clients.budget())
+                client.update_table(api, ["clustering_fields"], **clients.patience())
     after = replace(after, partitions=partitions)
     description = definition.description_of(after)
     if is_laid_out:

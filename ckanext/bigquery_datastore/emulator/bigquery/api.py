@@ -58,7 +58,7 @@ class BigQuery:
         self.meter = Meter(runtime.context)
         self.costing = Costing(runtime.context, self.meter, judge)
         self.queries = Queries(runtime, exporter, self.costing)
-        self._loader = Loader(runtime.context, runtime.engine, storage)
+        self._loader = Loader(runtime, storage)
         self.tables = Tables(runtime, read_json, self.meter)
         self._uploads = Uploads(runtime.data / "uploads")
         self._work: dict[str, Callable[[Job], None]] = {

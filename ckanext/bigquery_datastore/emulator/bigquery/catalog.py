@@ -24,6 +24,11 @@ class Catalog(DuckDBCatalogRepository):
         lives = dataset.default_table_expiration_ms if dataset is not None else None
         return now() + timedelta(milliseconds=int(lives)) if lives else None
 
+    def is_partitioned(self, name: TableName) -> bool:
+        """Whether there is such a table, and it lies in partitions."""
+        found = self.get_table(name.project, name.dataset, name.table)
+        return found is not None and bool(found.range_partitioning or found.time_partitioning)
+
     def create_table(self, table: TableMeta) -> TableMeta:
         name = TableName(table.project_id, table.dataset_id, table.table_id)
         if table.expiration_time is None and (moment := self.inherited(name)):

@@ -86,26 +86,14 @@ def _csv_arguments(options: LoadOptions) -> str:
     )
 
 
-def detected(
-    connection: duckdb.DuckDBPyConnection, files: list[Path], options: LoadOptions
-) -> tuple[TableFieldSchema, ...]:
-    """The schema as BigQuery's autodetect would guess it, by DuckDB's."""
-    path = quote_text(str(files[0]))
-    if options.format == "CSV":
-        header = "true" if options.skip_rows is None or options.skip_rows else "false"
-        source = (
-            f"read_csv({path}, {_csv_arguments(options)}, header = {header}, sample_size = 500)"
-        )
-    elif options.format == "PARQUET":
-        source = f"read_parquet({path})"
-    else:
-        source = f"read_json({path}, format = 'newline_delimited', sample_size = 500)"
+def columns_of(connection: duckdb.DuckDBPyConnection, file: Path) -> tuple[TableFieldSchema, ...]:
+    """The columns that a Parquet file tells of itself."""
+    source = f"read_parquet({quote_text(str(file))})"
     described = connection.execute(f"DESCRIBE SELECT * FROM {source}").fetchall()
-    return tuple(field_of(row[0], _guessed(row[1])) for row in described)
+    return tuple(field_of(row[0], _BIGQUERY.get(str(row[1]), str(row[1]))) for row in described)
 
 
-def _guessed(kind: str) -> str:
-    return {"TIMESTAMP": "TIMESTAMP WITH TIME ZONE", "UUID": "VARCHAR"}.get(kind, kind)
+_BIGQUERY: dict[str, str] = {"TIMESTAMP": "TIMESTAMP WITH TIME ZONE", "UUID": "VARCHAR"}
 
 
 def source_of(file: Path, fields: tuple[TableFieldSchema, ...], options: LoadOptions) -> str:
@@ -118,7 +106,7 @@ def source_of(file: Path, fields: tuple[TableFieldSchema, ...], options: LoadOpt
             "maximum_object_size = 104857600)"
         )
     columns = ", ".join(f"{quote_text(name)}: 'VARCHAR'" for name, _ in types)
-    skip = options.skip_rows if options.skip_rows is not None else int(options.autodetect)
+    skip = options.skip_rows or 0
     return (
         f"read_csv({path}, {_csv_arguments(options)}, header = false, auto_detect = false, "
         f"skip = {skip}, columns = {{{columns}}})"
@@ -214,7 +202,7 @@ def what_is_wrong(
         except duckdb.Error:
             break
         if found:
-            row = found[0] + (options.skip_rows or int(options.autodetect))
+            row = found[0] + (options.skip_rows or 0)
             return (
                 f"Could not parse '{found[1]}' as {_standard(field.type)} for field {field.name} "
                 f"(position {position}) in row {row} with message 'Unable to parse'"

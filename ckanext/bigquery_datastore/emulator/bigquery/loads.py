@@ -15,23 +15,24 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import duckdb
-from bqemulator.api.dependencies import AppContext
 from bqemulator.catalog.etag import generate_etag
 from bqemulator.catalog.models import TableFieldSchema, TableMeta, TableSchema
 
 from ..errors import ApiError
 from ..storage.client import StorageClient
-from .engine import Engine, TableName, quote_name
+from .detection import detected
+from .engine import TableName, quote_name
 from .job import Job
 from .load_reading import (
     LoadOptions,
-    detected,
+    columns_of,
     quoted_newline,
     reading,
     types_of,
     what_is_wrong,
 )
 from .names import check_names
+from .runtime import Runtime
 from .tables import now
 
 _GZIP = b"\x1f\x8b"
@@ -40,9 +41,10 @@ _GZIP = b"\x1f\x8b"
 class Loader:
     """Runs load jobs on one engine."""
 
-    def __init__(self, context: AppContext, engine: Engine, storage: StorageClient) -> None:
-        self._context = context
-        self._engine = engine
+    def __init__(self, runtime: Runtime, storage: StorageClient) -> None:
+        self._context = runtime.context
+        self._engine = runtime.engine
+        self._updates = runtime.updates
         self._storage = storage
 
     def run(self, job: Job) -> None:
@@ -55,6 +57,7 @@ class Loader:
             size = sum(file.stat().st_size for file in files)
             job.wait_until(1)
             with self._engine.writing():
+                self._updates.take(target)
                 rows = self._load(files, options)
         job.statistics["load"] = {
             "inputFiles": str(len(files)),
@@ -110,7 +113,10 @@ class Loader:
             if options.format != "PARQUET" and not options.autodetect:
                 raise ApiError("invalid", "No schema specified on job or table.")
             try:
-                fields = detected(connection, files, options)
+                if options.format == "PARQUET":
+                    fields = columns_of(connection, files[0])
+                else:
+                    fields, options = detected(files[0], options)
             except duckdb.InterruptException:
                 raise
             except duckdb.Error as error:

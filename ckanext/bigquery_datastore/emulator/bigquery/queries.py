@@ -39,7 +39,7 @@ from .exports import Exporter, parse_export
 from .job import Job
 from .limits import check_query
 from .load_reading import types_of
-from .references import read_by, views_of
+from .references import read_by, target_of, views_of
 from .renames import rename
 from .shards import Source
 from .tables import enter, refresh, touched
@@ -51,6 +51,7 @@ _CALLER = CallerIdentity(principal="user:anonymous@bqemulator.local", is_authent
 # https://cloud.google.com/bigquery/docs/reference/rest/v2/Job#JobStatistics2
 _MOST_REFERENCES = 50
 _READS = ("SELECT", "EXPORT_DATA")
+_CHANGES = ("INSERT", "UPDATE", "DELETE", "MERGE", "TRUNCATE_TABLE")
 
 
 def statement_type(sql: str) -> str:
@@ -76,6 +77,7 @@ class Queries:
         self._engine = runtime.engine
         self._costing = costing
         self._results = Results()
+        self._updates = runtime.updates
         self._exporter = exporter
         self._translator = SQLTranslator()
 
@@ -126,6 +128,7 @@ class Queries:
             job.wait_until(1)
             with self._engine.writing():
                 job.check()
+                self._take(job, sql)
                 parameters = job.settings.get("queryParameters") or []
                 if definition := definition_of(job.project, sql, parameters):
                     self._define(job, definition)
@@ -133,6 +136,15 @@ class Queries:
                     self._check_drops(job, sql)
                     self._execute(job, sql)
                     self._partition(job, sql)
+
+    def _take(self, job: Job, sql: str) -> None:
+        """A change counts among those of its table; only one of its definition can be too much."""
+        if (target := target_of(job.project, sql)) is None:
+            return
+        if job.statement_type.startswith(("CREATE_TABLE", "ALTER_TABLE")):
+            self._updates.take(target)
+        elif job.statement_type in _CHANGES:
+            self._updates.count(target)
 
     def _rename(self, job: Job, sql: str) -> bool:
         try:
@@ -228,6 +240,7 @@ class Queries:
             raise ApiError("notFound", f"Not found: Dataset {target.project}:{target.dataset}")
         existing = catalog.get_table(target.project, target.dataset, target.table)
         write = job.settings.get("writeDisposition", "WRITE_EMPTY")
+        self._updates.take(target)
         if existing is None and job.settings.get("createDisposition") == "CREATE_NEVER":
             raise ApiError("notFound", f"Not found: Table {target}")
         with self._engine.writing():

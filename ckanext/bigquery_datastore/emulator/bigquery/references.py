@@ -27,6 +27,18 @@ def tables_of(project: str, sql: str) -> list[TableName]:
     return list(found)
 
 
+def target_of(project: str, sql: str) -> TableName | None:
+    """The table that a statement changes or makes; None where it only reads, or is a script."""
+    try:
+        tree = sqlglot.parse_one(sql, read="bigquery")
+    except SqlglotError:
+        return None
+    if not isinstance(tree, (exp.Create, exp.Alter, exp.DML, exp.TruncateTable)):
+        return None
+    found = next(tree.find_all(exp.Table, bfs=True), None)
+    return found and TableName(found.catalog or project, found.db, found.name)
+
+
 def views_of(catalog: Catalog, project: str, sql: str) -> Iterator[str]:
     """The queries of the views that a statement reads, those that they read included."""
     for name in tables_of(project, sql):

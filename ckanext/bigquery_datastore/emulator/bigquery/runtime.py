@@ -29,6 +29,7 @@ from . import dialect, documents, scripts, wire
 from .catalog import Catalog
 from .engine import Engine, TableName
 from .history import History
+from .quota import UpdateQuota
 from .tables import refresh
 
 T = TypeVar("T")
@@ -87,6 +88,7 @@ class Runtime:
         self.catalog = Catalog(CatalogConnection(self.engine))  # type: ignore[arg-type]
         catalog = self.catalog
         catalog.ensure_ready()
+        self.updates = UpdateQuota(catalog.is_partitioned)
         clock, events = SystemClock(), EventBus()
         udf_registry = UDFRegistry(settings)
         self.history = History(self.engine, catalog, clock, events, retention_days=7)

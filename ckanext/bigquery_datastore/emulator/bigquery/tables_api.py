@@ -139,6 +139,7 @@ class Tables:
         with self._runtime.engine.writing():
             if catalog.get_table(name.project, name.dataset, name.table) is not None:
                 raise ApiError("duplicate", f"Already Exists: Table {name}")
+            self._runtime.updates.take(name)
             if view := (body.get("view") or {}).get("query"):
                 self._create_view(name, view)
                 self._describe(name, body)
@@ -200,6 +201,7 @@ class Tables:
             meta = self._meta(name)
             if etag not in (None, "*", meta.etag):
                 raise ApiError("conditionNotMet", "Precondition check failed.", status=412)
+            self._runtime.updates.take(name)
             if view := (body.get("view") or {}).get("query"):
                 self._context.engine.execute(f"DROP VIEW IF EXISTS {name.quoted}")
                 self._create_view(name, view)

@@ -1,4 +1,4 @@
-"""How strict the storage is; what the admin API can switch."""
+"""How strict both services are: what the admin API can switch."""
 
 from __future__ import annotations
 
@@ -11,5 +11,6 @@ class Switches:
 
     one_write_per_second: bool = False
     public_objects: bool = False  # whether an unsigned URL may read
+    table_updates: bool = True  # whether a table takes five changes of metadata in ten seconds
     googlesql: bool = True  # whether GoogleSQL is asked before a statement runs
     history: bool = False  # whether earlier states of tables are kept (FOR SYSTEM_TIME)

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from google.api_core.exceptions import BadRequest, Conflict, NotFound
+from google.api_core.exceptions import BadRequest, Conflict, GoogleAPICallError, NotFound
 from google.cloud import bigquery, storage
 from google.cloud.bigquery import SchemaField
 
@@ -126,6 +126,47 @@ def test_a_schema_is_detected(bq: bigquery.Client, dataset: str) -> None:
         ("day", "DATE"),
         ("x", "FLOAT"),
     ]
+
+
+# https://cloud.google.com/bigquery/docs/schema-detect
+DETECTED = {
+    "codes are numbers": (b"code,n\n01067,1\n00500,2.5\n", {}, ["code INTEGER", "n FLOAT"]),
+    "no header": (b"x,1\ny,2\n", {}, ["string_field_0 STRING", "int64_field_1 INTEGER"]),
+    "all of it text": (b"a,b\nc,d\n", {}, ["string_field_0 STRING", "string_field_1 STRING"]),
+    "a text below": (b"a,b\n1,2\n1,N\n", {}, ["a INTEGER", "b STRING"]),
+    "told to have none": (
+        b"a,1\nb,2\n",
+        {"skip_leading_rows": 0},
+        ["string_field_0 STRING", "int64_field_1 INTEGER"],
+    ),
+    "told to skip": (b"# note\na,b\n1,x\n", {"skip_leading_rows": 2}, ["a INTEGER", "b STRING"]),
+    "beyond the sample": (b"n,s\n" + b"1,a\n" * 500 + b"x,a\n", {}, None),
+}
+
+
+@pytest.mark.parametrize("case", DETECTED)
+def test_types_and_header_are_told_from_the_first_rows(
+    bq: bigquery.Client, dataset: str, case: str
+) -> None:
+    content, options, columns = DETECTED[case]
+    if columns is None:
+        with pytest.raises(BadRequest, match="Could not parse 'x' as INT64 for field n"):
+            load(bq, dataset, content, schema=None, autodetect=True, **options)
+        return
+    load(bq, dataset, content, schema=None, autodetect=True, **options)
+    fields = bq.get_table(f"local.{dataset}.t").schema
+    assert [f"{field.name} {field.field_type}" for field in fields] == columns
+
+
+def test_strings_of_json_are_read_as_what_they_look_like(bq: bigquery.Client, dataset: str) -> None:
+    content = b'{"code": "01067", "b": true}\n{"code": "7", "day": "2024-02-29", "s": "x"}\n'
+    how = {"source_format": "NEWLINE_DELIMITED_JSON", "schema": None, "autodetect": True}
+    load(bq, dataset, content, **how)
+    fields = bq.get_table(f"local.{dataset}.t").schema
+    kinds = {"code": "INTEGER", "b": "BOOLEAN", "day": "DATE", "s": "STRING"}
+    assert {field.name: field.field_type for field in fields} == kinds
+    with pytest.raises(GoogleAPICallError, match="nested field o: give a schema"):
+        load(bq, dataset, b'{"o": {"a": 1}}\n', write_disposition="WRITE_TRUNCATE", **how)
 
 
 def test_without_schema_and_table_there_is_no_load(bq: bigquery.Client, dataset: str) -> None:
