@@ -30,7 +30,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from . import costs
-from .bigquery.api import BigQuery, read_json
+from .bigquery.api import BigQuery
+from .bigquery.bodies import read_json
 from .bigquery.job import Job
 from .bigquery.jobs import Defaults, counts, seconds_of
 from .errors import ApiError

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -21,6 +20,7 @@ from ..faults import Faults
 from ..identities import of_request
 from ..storage.client import StorageClient
 from .billing import Meter
+from .bodies import read_json
 from .costing import Costing
 from .exports import Exporter
 from .job import Job
@@ -315,34 +315,6 @@ def _mirror(finished: Future[None]) -> Future[None]:
 
     finished.add_done_callback(end)
     return mirror
-
-
-async def read_json(request: Request) -> dict[str, Any]:
-    """The body of a request, a JSON object, gzipped or not. Raises ApiError ``parseError``."""
-    import gzip
-
-    raw = await request.body()
-    if request.headers.get("content-encoding") == "gzip":
-        raw = gzip.decompress(raw)
-    try:
-        body = json.loads(raw or b"{}")
-    except ValueError as error:
-        raise ApiError("parseError", "Parse Error") from error
-    if not isinstance(body, dict) or (_HALF.search(raw) and not _is_text(body)):
-        raise ApiError("parseError", "Parse Error")
-    return body
-
-
-# An escape that may be half a pair of surrogates alone, which no text of UTF-8 can hold.
-_HALF = re.compile(rb"\\u[dD][89a-fA-F]")
-
-
-def _is_text(body: object) -> bool:
-    try:
-        json.dumps(body, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _worded(body: bytes) -> bytes:
