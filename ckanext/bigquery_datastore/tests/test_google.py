@@ -501,6 +501,51 @@ def test_a_table_takes_five_changes_of_its_metadata_in_ten_seconds(place, scratc
             scratch._properties.pop("etag", None)
             place.bigquery.update_table(scratch, ["description"], retry=None)
     assert clients.is_throttled(refused.value)
+# What the emulator's bills assume (emulator.bigquery.billing): rows of 16 bytes, ten in each
+# partition, and one beside all of them; the rows that each statement reads.
+BILLED = {
+    "SELECT * FROM {t}": 101,
+    "SELECT * FROM {t} WHERE _id BETWEEN 10 AND 19": 11,
+    "SELECT * FROM {t} WHERE _id IN UNNEST(@several)": 21,
+    "SELECT * FROM {t} WHERE _id = CAST(@text AS INT64)": 11,
+    "SELECT * FROM {t} WHERE _id = (SELECT 5)": 101,
+    "SELECT *, (SELECT COUNT(*) FROM {t} WHERE _id < 10) FROM {t} WHERE _id < 10": 11,
+    "SELECT a.* FROM {t} AS a JOIN {t} AS b USING (_id)": 101,
+    "DELETE FROM {t} WHERE _id = 5": 11 + 11 / 2,
+    "MERGE {t} AS t USING (SELECT 5 AS n) AS s ON t._id = s.n AND t._id IN (5, 15) "
+    "WHEN MATCHED THEN UPDATE SET x = 2": 21 + 21 / 2,
+}
+
+
+@pytest.fixture(scope="module")
+def partitioned(place: Place) -> Iterator[str]:
+    name = f"{place.project}.{place.dataset}.live-{uuid.uuid4().hex}"
+    place.bigquery.query(
+        f"CREATE TABLE `{name}` (_id INT64, x INT64) PARTITION BY RANGE_BUCKET(_id, "
+        "GENERATE_ARRAY(0, 100, 10)) AS SELECT n, n FROM UNNEST(GENERATE_ARRAY(0, 99)) AS n "
+        "UNION ALL SELECT 1000, 1000"
+    ).result()
+    yield f"`{name}`"
+    place.bigquery.delete_table(name)
+
+
+@pytest.mark.parametrize("sql", BILLED)
+def test_what_a_statement_is_billed_for(place, partitioned, sql):
+    parameters = [
+        bigquery.ArrayQueryParameter("several", "INT64", [1, 2, 99]),
+        bigquery.ScalarQueryParameter("text", "STRING", "55"),
+    ]
+    asked = bigquery.QueryJobConfig(query_parameters=parameters, dry_run=True)
+    job = place.bigquery.query(sql.format(t=partitioned), job_config=asked)
+    assert job.total_bytes_processed == 16 * BILLED[sql]
+
+
+def test_a_statement_over_its_limit_is_known_by_its_reason(place, partitioned):
+    most = bigquery.QueryJobConfig(maximum_bytes_billed=1, use_query_cache=False)
+    with pytest.raises(gexc.GoogleAPICallError) as refused:
+        place.bigquery.query_and_wait(f"SELECT * FROM {partitioned}", job_config=most)
+    assert clients.is_too_expensive(refused.value)
+    assert "10485760" in clients.reason(refused.value)
 
 
 @pytest.mark.parametrize("place", [GOOGLE], indirect=True)

@@ -27,13 +27,14 @@ from dataclasses import dataclass
 
 import sqlglot
 from bqemulator.api.dependencies import AppContext
-from bqemulator.catalog.models import RangePartitioning, TableMeta
+from bqemulator.catalog.models import TableMeta
 from cachetools import LRUCache
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
 from .conditions import Condition, Parameters, Read, about, constants_of, joined, may_hold, sql_of
 from .engine import TableName, quote_name
+from .partitioning import bucket_of
 from .sizes import MEGABYTE, billed, value_size
 
 BLOCK_BYTES = 64 * MEGABYTE
@@ -139,8 +140,9 @@ class Meter:
         sizes = {f.name: value_size(f, quote_name(f.name)) for f in meta.schema_.fields}
         whole = " + ".join(sizes.values())
         read = " + ".join(sizes[column] for column in columns) or "0"
+        bucket = bucket_of(ranges) if ranges else "NULL"
         rows = self._context.engine.connection.execute(
-            f"SELECT {_bucket_sql(ranges)} AS bucket, coalesce(sum({whole}), 0), "
+            f"SELECT {bucket} AS bucket, coalesce(sum({whole}), 0), "
             f"coalesce(sum({read}), 0), coalesce(sum({whole}) FILTER ({matching or 'FALSE'}), 0) "
             f"FROM {name.quoted} GROUP BY bucket"
         ).fetchall()
@@ -148,16 +150,6 @@ class Meter:
         with self._lock:
             self._counted[key] = found
         return found
-
-
-def _bucket_sql(ranges: RangePartitioning | None) -> str:
-    if ranges is None:
-        return "NULL"
-    number = quote_name(ranges.field)
-    return (
-        f"CASE WHEN {number} >= {ranges.start} AND {number} < {ranges.end} THEN {number} - "
-        f"({number} - {ranges.start}) % {ranges.interval} END"
-    )
 
 
 def _columns(meta: TableMeta, reads: Iterable[Read]) -> list[str]:

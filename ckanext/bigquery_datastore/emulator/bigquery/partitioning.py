@@ -15,10 +15,11 @@ from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
 from ..errors import ApiError
-from .engine import TableName
+from .engine import TableName, quote_name
 
 # https://cloud.google.com/bigquery/quotas#partitioned_tables
 _MOST_PARTITIONS = 10_000
+_MOST_AT_ONCE = 4_000  # that one job may write to: the same page
 
 
 def of_rest(
@@ -60,6 +61,26 @@ def of_ddl(
             location="query",
         ) from error
     return _checked(bucket.this.name, [*ends, interval], fields)
+
+
+def bucket_of(ranges: RangePartitioning) -> str:
+    """SQL (DuckDB) for the lowest number of a row's partition; NULL where it is in none."""
+    number = quote_name(ranges.field)
+    return (
+        f"CASE WHEN {number} >= {ranges.start} AND {number} < {ranges.end} THEN {number} - "
+        f"({number} - {ranges.start}) % {ranges.interval} END"
+    )
+
+
+def check_written(count: int) -> None:
+    """Raise ApiError where a job has written to more partitions than one job may."""
+    if count > _MOST_AT_ONCE:
+        raise ApiError(
+            "invalidQuery",
+            f"Too many partitions produced by query, allowed {_MOST_AT_ONCE}, query produces at "
+            f"least {count} partitions",
+            location="query",
+        )
 
 
 def of_created(sql: str) -> sqlglot.exp.Create | None:

@@ -273,8 +273,12 @@ class Queries:
         try:
             self._engine.execute(f"CREATE OR REPLACE TABLE {target.quoted} ({columns})")
             self._engine.execute(f"INSERT INTO {target.quoted} {sql}", values)
+            if ranges := definition.partitioning:
+                buckets = f"SELECT count(DISTINCT {partitioning.bucket_of(ranges)})"
+                found = self._engine.connection.execute(f"{buckets} FROM {target.quoted}")
+                partitioning.check_written(int((found.fetchone() or (0,))[0]))
             self._engine.execute("COMMIT")
-        except duckdb.InterruptException:
+        except (duckdb.InterruptException, ApiError):
             self._engine.execute("ROLLBACK")
             raise
         except duckdb.Error as error:

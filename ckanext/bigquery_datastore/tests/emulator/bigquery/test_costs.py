@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import pytest
 from google.api_core.exceptions import GoogleAPICallError
 from google.cloud import bigquery
@@ -146,6 +148,12 @@ def test_ranges_are_told_and_kept(bq: bigquery.Client, ranges: str, dataset: str
     assert (plain.range_.start, plain.range_.end, plain.range_.interval) == (-10, 1000, 10)
     with pytest.raises(GoogleAPICallError, match="different partitioning spec"):
         run(bq, f"CREATE OR REPLACE TABLE {ranges} (_id INT64) AS SELECT 1")
+    columns = "(_id INT64) PARTITION BY RANGE_BUCKET(_id, GENERATE_ARRAY(0, 9000, 1))"
+    for count, refused in ((4000, False), (4001, True)):
+        rows = f"SELECT n FROM UNNEST(GENERATE_ARRAY(1, {count})) AS n"
+        with pytest.raises(GoogleAPICallError, match="Too many") if refused else nullcontext():
+            run(bq, f"CREATE OR REPLACE TABLE `{dataset}.many` {columns} AS {rows}")
+    assert bq.get_table(f"local.{dataset}.many").num_rows == 4000
     table = bigquery.Table(f"local.{dataset}.text", [bigquery.SchemaField("_id", "STRING")])
     table.range_partitioning = bigquery.RangePartitioning(
         bigquery.PartitionRange(0, 1000, 100), "_id"
