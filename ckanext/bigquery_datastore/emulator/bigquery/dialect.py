@@ -33,12 +33,15 @@ from sqlglot import exp
 from sqlglot.errors import SqlglotError
 from sqlglot.expressions import Expression  # type: ignore[attr-defined]
 
+from .otherwise import CONCERNED as OTHERWISE
+from .otherwise import MACROS as OTHERWISE_MACROS
+from .otherwise import otherwise, widened
 from .search import MACROS as SEARCH_MACROS
 from .search import search_call
 
 _CONCERNED = re.compile(
     r"\b(?:CAST|SAFE_CAST|TO_JSON_STRING|JSON_VALUE|SEARCH|CONTAINS_SUBSTR|ST_ASTEXT|FORMAT)\s*\("
-    r"|%E[*\d]",
+    rf"|%E[*\d]|{OTHERWISE}",
     re.IGNORECASE,
 )
 # Seconds with all their digits, with so many, and the year in four digits.
@@ -115,6 +118,7 @@ MACROS = (
     "emu_wkt(x) AS "
     r"regexp_replace(ST_AsText(x), '([A-Z]) \(', '\1(', 'g')",
     *SEARCH_MACROS,
+    *OTHERWISE_MACROS,
 )
 
 
@@ -126,7 +130,7 @@ def install(execute: Callable[[str], Any]) -> None:
 
     async def rewritten(bq_sql: str, **parts: Any) -> str:
         sql: str = await original(rewrite(bq_sql), **parts)
-        return sql
+        return widened(sql)
 
     executor.rewrite_and_translate_statement = rewritten  # type: ignore[attr-defined]
     interpreter.rewrite_and_translate_statement = rewritten  # type: ignore[attr-defined]
@@ -154,6 +158,11 @@ def _call(name: str, *arguments: Expression) -> exp.Anonymous:
 
 
 def _rewritten(node: Expression) -> Expression:
+    if (found := otherwise(node)) is not None:
+        # Its own parts are still to be looked at, itself is not.
+        for part in list(found.iter_expressions()):
+            part.replace(part.transform(_rewritten) if part != node else _inside(part))
+        return found
     if isinstance(node, (exp.Cast, exp.TryCast)):
         return _cast(node)
     if isinstance(node, exp.JSONFormat):
@@ -171,6 +180,12 @@ def _rewritten(node: Expression) -> Expression:
         return _with_extended(node)
     if isinstance(node, exp.Format):
         return _formatted(node)
+    return node
+
+
+def _inside(node: Expression) -> Expression:
+    for part in list(node.iter_expressions()):
+        part.replace(part.transform(_rewritten))
     return node
 
 
