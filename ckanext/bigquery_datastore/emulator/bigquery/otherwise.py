@@ -7,7 +7,7 @@ import re
 from sqlglot import exp
 from sqlglot.expressions import Expression
 
-CONCERNED = r"\bLIKE\b|\bISOWEEK\b|\b(?:ARRAY_TO_STRING|UNICODE|DIV|EXTRACT)\s*\("
+CONCERNED = r"\bLIKE\b|\bISOWEEK\b|\b(?:ARRAY_TO_STRING|UNICODE|DIV|EXTRACT|ROUND)\s*\("
 
 MACROS = (
     # NULL is left out, and of nothing else an empty text is made.
@@ -46,12 +46,25 @@ def otherwise(node: Expression) -> Expression | None:
     if isinstance(node, exp.Extract) and node.this.name.upper() in _FRACTIONS:
         most = exp.Literal.number(_FRACTIONS[node.this.name.upper()])
         return exp.Mod(this=node.copy(), expression=most)
+    if (
+        isinstance(node, exp.Round)
+        and _is_wide(node.this)
+        and not isinstance(node.parent, exp.Cast)
+    ):
+        # DuckDB takes the digits from the type, too, and from all that meets it in a CASE.
+        return exp.Cast(this=node.copy(), to=exp.DataType.build("BIGNUMERIC", dialect="bigquery"))
     if isinstance(node, exp.IntDiv) and isinstance(node.this, exp.Binary):
         # Written as an operator it would take the last part of a sum alone.
         found = node.copy()
         found.set("this", exp.Paren(this=found.this))
         return found
     return None
+
+
+def _is_wide(node: Expression) -> bool:
+    """Whether it is a quotient of BIGNUMERICs."""
+    cast = node.this if isinstance(node, exp.Div) else None
+    return isinstance(cast, exp.Cast) and cast.to.this == exp.DataType.Type.BIGDECIMAL
 
 
 def _call(name: str, *arguments: Expression) -> exp.Anonymous:

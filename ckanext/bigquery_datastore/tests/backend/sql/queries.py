@@ -772,6 +772,9 @@ select s from t where _id = 1
 select * from t where "s" like '%%'
 """
 
+#: DuckDB sorts a UNION by its columns alone, GoogleSQL by any expression of them.
+NOT_BY_DUCKDB = ["select f from t union select 0.5 order by f"]
+
 #: What cannot be said in GoogleSQL, or not as PostgreSQL means it: a part of the sentence.
 REFUSED = {
     "select n from t except all select n from u": "EXCEPT ALL",
