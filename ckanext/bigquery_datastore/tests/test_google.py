@@ -501,6 +501,8 @@ def test_a_table_takes_five_changes_of_its_metadata_in_ten_seconds(place, scratc
             scratch._properties.pop("etag", None)
             place.bigquery.update_table(scratch, ["description"], retry=None)
     assert clients.is_throttled(refused.value)
+
+
 # What the emulator's bills assume (emulator.bigquery.billing): rows of 16 bytes, ten in each
 # partition, and one beside all of them; the rows that each statement reads.
 BILLED = {

@@ -62,8 +62,8 @@ def _carried_out(query: exp.Query, ordered: exp.Ordered, columns: tuple[Column, 
     is_nan = isinstance(key, exp.IsNan) and isinstance(key.this, exp.Column)
     if is_nan and not key.this.table and key.this.name in names:
         return f"IS_NAN({T}.{quote_name(key.this.name)}) {_direction(ordered)}"
-    if isinstance(key, exp.Literal) and key.is_int and 0 < int(key.this) <= len(names):
-        name = names[int(key.this) - 1]
+    if isinstance(key, exp.Literal) and key.is_int and 0 < int(key.name) <= len(names):
+        name = names[int(key.name) - 1]
     elif isinstance(key, exp.Column) and not key.table and key.name in names:
         name = key.name
     elif isinstance(query, exp.Select) and not query.args.get("distinct"):

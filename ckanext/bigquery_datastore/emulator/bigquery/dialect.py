@@ -38,12 +38,15 @@ from sqlglot.expressions import Expression  # type: ignore[attr-defined]
 
 from .floats import MACROS as FLOAT_MACROS
 from .floats import Floats, compared, floats_of
+from .otherwise import CONCERNED as OTHERWISE
+from .otherwise import MACROS as OTHERWISE_MACROS
+from .otherwise import otherwise, widened
 from .search import MACROS as SEARCH_MACROS
 from .search import search_call
 
 _CONCERNED = re.compile(
-    r"\b(?:CAST|SAFE_CAST|TO_JSON_STRING|PARSE_JSON|JSON_VALUE|SEARCH|CONTAINS_SUBSTR|ST_ASTEXT|FORMAT)\s*\("
-    r"|%E[*\d]",
+    r"\b(?:CAST|SAFE_CAST|TO_JSON_STRING|PARSE_JSON|JSON_VALUE|SEARCH|CONTAINS_SUBSTR|ST_ASTEXT|FORMAT)"
+    rf"\s*\(|%E[*\d]|{OTHERWISE}",
     re.IGNORECASE,
 )
 # Seconds with all their digits, with so many, and the year in four digits.
@@ -131,6 +134,7 @@ MACROS = (
     r"regexp_replace(ST_AsText(x), '([A-Z]) \(', '\1(', 'g')",
     *FLOAT_MACROS,
     *SEARCH_MACROS,
+    *OTHERWISE_MACROS,
 )
 
 
@@ -147,7 +151,7 @@ def install(execute: Callable[[str], Any]) -> None:
             return meta.schema_.fields if meta is not None else None
 
         sql: str = await original(rewrite(bq_sql, floats_of(bq_sql, fields_of)), **parts)
-        return sql
+        return widened(sql)
 
     executor.rewrite_and_translate_statement = rewritten  # type: ignore[attr-defined]
     interpreter.rewrite_and_translate_statement = rewritten  # type: ignore[attr-defined]
@@ -187,6 +191,11 @@ def _call(name: str, *arguments: Expression) -> exp.Anonymous:
 
 
 def _rewritten(node: Expression) -> Expression:
+    if (found := otherwise(node)) is not None:
+        # Its own parts are still to be looked at, itself is not.
+        for part in list(found.iter_expressions()):
+            part.replace(part.transform(_rewritten) if part != node else _inside(part))
+        return found
     if isinstance(node, (exp.Cast, exp.TryCast)):
         return _cast(node)
     if isinstance(node, exp.ParseJSON):
@@ -212,6 +221,12 @@ def _rewritten(node: Expression) -> Expression:
         return _with_extended(node)
     if isinstance(node, exp.Format):
         return _formatted(node)
+    return node
+
+
+def _inside(node: Expression) -> Expression:
+    for part in list(node.iter_expressions()):
+        part.replace(part.transform(_rewritten))
     return node
 
 

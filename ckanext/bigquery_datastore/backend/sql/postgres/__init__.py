@@ -12,12 +12,19 @@ The result is a tree like any other: it is written, read again and held against 
     scope         what a name means
     casts         a value as one of another type, as text
     patterns      LIKE, SIMILAR TO and regular expressions
+    reading       what sqlglot has read otherwise than PostgreSQL does
     comparisons   operators that answer true or false
     arithmetic    operators of numbers, texts and moments
     moments       fields and units of dates and times
     intervals     lengths of time, which only live inside of an expression
     functions     the functions
-    aggregates    functions of many rows, and windows
+    matching      those of regular expressions
+    aggregates    functions of many rows, and of windows
+    ordering      terms of an ORDER BY, with NaN and NULL where PostgreSQL has them
+    calls         functions as they are called: DISTINCT, FILTER, OVER
     expressions   one expression, whatever it is
+    naming        what an output is called
+    sources       FROM and its joins
+    ends          GROUP BY, DISTINCT, ORDER BY
     queries       SELECT with all of its clauses, and sets of them
 """

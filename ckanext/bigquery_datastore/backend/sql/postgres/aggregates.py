@@ -151,7 +151,7 @@ def _average(row: Aggregate, tree: exp.Expr) -> exp.Expr:
 def _count(call: Call) -> Value:
     if call.is_star:
         if call.condition is not None:
-            return Value(say("COUNTIF(@a)", a=call.condition), "int8")
+            return Value(say("COUNT(IF(@a, 1, NULL))", a=call.condition), "int8")
         return Value(exp.Count(this=exp.Star()), "int8")
     if len(call.values) != 1:
         raise refused("function count with these arguments does not exist")

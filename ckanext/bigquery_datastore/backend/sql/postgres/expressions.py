@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from sqlglot import exp
 
 from ckanext.bigquery_datastore.backend.sql.postgres import (
-    aggregates,
     arithmetic,
     casts,
     comparisons,
-    functions,
     intervals,
     moments,
 )
+from ckanext.bigquery_datastore.backend.sql.postgres.calls import Calls
 from ckanext.bigquery_datastore.backend.sql.postgres.kinds import (
     GOOGLE,
     NUMBERS,
@@ -28,6 +27,7 @@ from ckanext.bigquery_datastore.backend.sql.postgres.kinds import (
     unified,
     whole,
 )
+from ckanext.bigquery_datastore.backend.sql.postgres.reading import check_order, member, members
 from ckanext.bigquery_datastore.backend.sql.postgres.scope import Field, Scope
 from ckanext.bigquery_datastore.backend.sql.postgres.template import apart, say
 
@@ -35,7 +35,7 @@ from ckanext.bigquery_datastore.backend.sql.postgres.template import apart, say
 Subquery = Callable[[exp.Query, Scope], tuple[exp.Query, tuple[Field, ...]]]
 
 
-class Expressions:
+class Expressions(Calls):
     """Says expressions that stand in one scope."""
 
     def __init__(self, scope: Scope, subquery: Subquery) -> None:
@@ -96,7 +96,7 @@ class Expressions:
     def _comparison(self, node: exp.Binary) -> Value:
         symbol = comparisons.SYMBOLS[type(node)]
         left, right = node.this, node.expression
-        _check_order(node)
+        check_order(node)
         if isinstance(right, exp.Anonymous) and right.name.lower() == "all" and right.expressions:
             right = exp.All(this=right.expressions[0])
         if isinstance(right, (exp.Any, exp.All)):
@@ -137,7 +137,7 @@ class Expressions:
         if isinstance(node, exp.Array):
             items = [self.value(item) for item in node.expressions]
         elif isinstance(node, exp.Literal) and node.is_string:
-            items = [_member(text) for text in _members(node.name)]
+            items = [member(text) for text in members(node.name)]
         else:
             raise refused("ANY and ALL can only look at a query, ARRAY[…] or '{…}' here")
         if not items:
@@ -145,7 +145,7 @@ class Expressions:
         return items
 
     def _arithmetic(self, node: exp.Binary) -> Value:
-        _check_order(node)
+        check_order(node)
         symbol = arithmetic.SYMBOLS[type(node)]
         return arithmetic.computed(symbol, self.value(node.this), self.value(node.expression))
 
@@ -164,7 +164,7 @@ class Expressions:
         return Value(exp.Not(this=apart(self.truth(node.this, "NOT"))), "bool")
 
     def _is(self, node: exp.Is) -> Value:
-        _check_order(node)
+        check_order(node)
         wanted = node.expression
         if isinstance(wanted, exp.Boolean):
             return Value(exp.Is(this=apart(self.truth(node.this, "IS")), expression=wanted), "bool")
@@ -240,7 +240,7 @@ class Expressions:
         return self._like(node.this, escape)
 
     def _matches(self, node: exp.Binary) -> Value:
-        _check_order(node)
+        check_order(node)
         ignores_case = isinstance(node, exp.RegexpILike)
         return comparisons.matches(self.value(node.this), self.value(node.expression), ignores_case)
 
@@ -287,11 +287,17 @@ class Expressions:
         return moments.at_time_zone(self.value(node.this), self.value(node.args["zone"]))
 
     def _exists(self, node: exp.Exists) -> Value:
-        tree, _ = self._subquery(node.this.unnest(), self.scope)
+        query = node.this.unnest()
+        if not isinstance(query, exp.Query):
+            raise refused("EXISTS can only be followed by a query")
+        tree, _ = self._subquery(query, self.scope)
         return Value(exp.Exists(this=tree), "bool")
 
     def _scalar(self, node: exp.Subquery) -> Value:
-        tree, fields = self._subquery(node.unnest(), self.scope)
+        query = node.unnest()
+        if not isinstance(query, exp.Query):
+            raise refused("subquery must be a query")
+        tree, fields = self._subquery(query, self.scope)
         if len(fields) != 1:
             raise refused("subquery must return only one column")
         return Value(exp.Subquery(this=tree), fields[0].kind)
@@ -305,189 +311,11 @@ class Expressions:
     def _local_now(self, node: exp.Expr) -> Value:
         return Value(say("CURRENT_DATETIME()"), "timestamp")
 
-    # --- functions ---
-
-    def _call(self, node: exp.Anonymous) -> Value:
-        name = node.name.lower()
-        if name in aggregates.NAMES:
-            return self._aggregate(node, None)
-        if name in aggregates.WINDOWS:
-            raise refused(f"window function {name} requires an OVER clause")
-        return functions.call(name, [self.value(part) for part in node.expressions])
-
-    def _trim(self, node: exp.Trim) -> Value:
-        name = {"LEADING": "ltrim", "TRAILING": "rtrim"}.get(node.text("position").upper(), "btrim")
-        parts = [part for part in (node.this, node.args.get("expression")) if part is not None]
-        return functions.call(name, [self.value(part) for part in parts])
-
-    def _position(self, node: exp.StrPosition) -> Value:
-        return functions.call("strpos", [self.value(node.this), self.value(node.args["substr"])])
-
-    def _substring(self, node: exp.Substring) -> Value:
-        parts = [node.args.get(part) for part in ("this", "start", "length")]
-        values = [self.value(part) for part in parts if part is not None]
-        return functions.call("substring", values)
-
-    def _aggregate(self, node: exp.Anonymous, condition: exp.Expr | None) -> Value:
-        parts: list[exp.Expr] = list(node.expressions)
-        order: list[exp.Expr] = []
-        if parts and isinstance(parts[-1], exp.Order):
-            order = list(parts[-1].expressions)
-            parts[-1] = parts[-1].this
-        is_distinct = bool(parts) and isinstance(parts[0], exp.Distinct)
-        if is_distinct:
-            parts = [*parts[0].expressions, *parts[1:]]
-            if parts and isinstance(parts[-1], exp.Order):
-                order = list(parts[-1].expressions)
-                parts[-1] = parts[-1].this
-        is_star = len(parts) == 1 and isinstance(parts[0], exp.Star)
-        call = aggregates.Call(
-            node.name.lower(),
-            [] if is_star else [self.value(part) for part in parts],
-            is_distinct,
-            is_star,
-            condition,
-            [self.ordered(term)[-1] for term in order],
-        )
-        return aggregates.aggregated(call)
-
-    def _filter(self, node: exp.Filter) -> Value:
-        if not _is_aggregate(node.this):
-            raise refused("FILTER specified, but it is no aggregate function")
-        return self._aggregate(node.this, self.truth(node.expression.this, "FILTER"))
-
-    def _window(self, node: exp.Window) -> Value:
-        inner = node.this
-        if isinstance(inner, exp.Anonymous) and inner.name.lower() in aggregates.WINDOWS:
-            parts = [self.value(part) for part in inner.expressions]
-            found = aggregates.windowed(inner.name.lower(), parts)
-        elif _is_aggregate(inner) or isinstance(inner, exp.Filter):
-            found = self.value(inner)
-            if found.tree.find(exp.Distinct) is not None:
-                raise refused("DISTINCT is not implemented for window functions")
-        else:
-            raise refused("OVER specified, but it is no window function nor an aggregate function")
-        return aggregates.over(found, self.window(node))
-
-    def window(self, node: exp.Window) -> exp.Window:
-        """What stands after OVER, without the function before it."""
-        base = node.args.get("alias")
-        if base is not None:
-            named = self.scope.windows.get(base.name)
-            if named is None:
-                raise refused(f'window "{base.name}" does not exist')
-            if any(node.args.get(part) for part in ("partition_by", "order", "spec")):
-                raise refused("A window that changes a named one cannot be said in GoogleSQL")
-            return self.window(named)
-        found = exp.Window(over="OVER")
-        parts = [self.grouped(self.value(part)) for part in node.args.get("partition_by") or []]
-        if parts:
-            found.set("partition_by", parts)
-        order = node.args.get("order")
-        if order is not None:
-            terms = [term for part in order.expressions for term in self.ordered(part)]
-            found.set("order", exp.Order(expressions=inside(terms)))
-        spec = node.args.get("spec")
-        if spec is not None:
-            found.set("spec", _frame(spec))
-        return found
-
-    def grouped(self, value: Value) -> exp.Expr:
-        """What rows are put together by: BigQuery makes no partitions of floats."""
-        if value.kind == "float8":
-            return say("CAST(@a + 0.0 AS STRING)", a=value.tree)
-        return coerced(value, "text") if value.kind == UNKNOWN else value.tree
-
-    def ordered(self, node: exp.Ordered) -> list[exp.Ordered]:
-        """A term of an ORDER BY; of floats two, as NaN is the greatest of them here."""
-        return order_terms(self.value(node.this), node)
-
-
-def order_terms(value: Value, node: exp.Ordered) -> list[exp.Ordered]:
-    if value.parts is not None:
-        value = intervals.length(value)
-    if node.args.get("with_fill"):
-        raise refused("Invalid query AST element: Ordered with fill")
-    how = {part: node.args.get(part) for part in ("desc", "nulls_first")}
-    tree = coerced(value, "text") if value.kind == UNKNOWN else value.tree
-    terms = [exp.Ordered(this=tree.copy(), **how)]
-    if value.kind == "float8":
-        terms.insert(0, exp.Ordered(this=say("IS_NAN(@a)", a=tree), **how))
-    return terms
-
-
-def inside(terms: Sequence[exp.Ordered]) -> list[exp.Ordered]:
-    """Terms within OVER, where sqlglot does not write where NULL goes: as terms of their own."""
-    found = []
-    for term in terms:
-        desc = bool(term.args.get("desc"))
-        if bool(term.args.get("nulls_first")) is desc:
-            is_null = say("@a IS NULL", a=term.this)
-            found.append(exp.Ordered(this=is_null, desc=desc, nulls_first=not desc))
-        # As BigQuery sorts NULL by itself: first, and last of what descends.
-        found.append(exp.Ordered(this=term.this.copy(), desc=desc, nulls_first=not desc))
-    return found
-
-
-def _is_aggregate(node: exp.Expr) -> bool:
-    return isinstance(node, exp.Anonymous) and node.name.lower() in aggregates.NAMES
-
 
 def _under(tree: exp.Expr, word: str) -> exp.Expr:
     """An operand of AND or OR."""
     is_torn = word == "AND" and isinstance(tree, exp.Or)
     return exp.Paren(this=tree) if is_torn else tree
-
-
-def _frame(spec: exp.WindowSpec) -> exp.WindowSpec:
-    kind = str(spec.args.get("kind") or "").upper()
-    ends = [spec.args.get("start"), spec.args.get("end")]
-    is_by_number = any(isinstance(end, exp.Expr) for end in ends)
-    if (
-        kind not in ("ROWS", "RANGE")
-        or spec.args.get("exclude")
-        or (kind == "RANGE" and is_by_number)
-    ):
-        raise refused("This frame of a window cannot be said in GoogleSQL")
-    for end in ends:
-        if isinstance(end, exp.Expr) and not (isinstance(end, exp.Literal) and end.is_int):
-            raise refused("The frame of a window can only have whole numbers here")
-    return spec.copy()
-
-
-def _members(text: str) -> list[str]:
-    given = text.strip()
-    if not (given.startswith("{") and given.endswith("}")) or any(c in given for c in '"\\'):
-        raise refused(f'malformed array literal: "{text[:100]}"')
-    inner = given[1:-1]
-    if "{" in inner or "}" in inner:
-        raise refused(f'malformed array literal: "{text[:100]}"')
-    return [part.strip() for part in inner.split(",")] if inner.strip() else []
-
-
-def _member(text: str) -> Value:
-    if text.upper() == "NULL":
-        return Value(exp.null(), UNKNOWN)
-    return Value(exp.Literal.string(text), UNKNOWN, quoted=text)
-
-
-#: Operators that sqlglot reads as if they bound tighter than they do in PostgreSQL
-#: (https://www.postgresql.org/docs/15/sql-syntax-lexical.html#SQL-PRECEDENCE).
-_TORN: dict[type[exp.Expr], tuple[type[exp.Expr], ...]] = {
-    **dict.fromkeys(comparisons.SYMBOLS, (exp.Is, *comparisons.SYMBOLS)),
-    exp.Mod: (exp.Mul, exp.Div, exp.Mod),
-    exp.RegexpLike: (exp.DPipe,),
-    exp.RegexpILike: (exp.DPipe,),
-}
-
-
-def _check_order(node: exp.Expr) -> None:
-    """Refuse what sqlglot may have read in another order than PostgreSQL."""
-    right = node.args.get("expression")
-    if isinstance(right, exp.Not):
-        right = right.this
-    if isinstance(right, _TORN.get(type(node), ())):
-        raise refused("Put parentheses around the operator that is meant first")
 
 
 _SAID: dict[type[Any], Callable[[Expressions, Any], Value]] = {

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from sqlglot import exp
 
-from ckanext.bigquery_datastore.backend.sql.postgres import casts, moments, patterns
+from ckanext.bigquery_datastore.backend.sql.postgres import casts, moments
 from ckanext.bigquery_datastore.backend.sql.postgres.kinds import (
     GOOGLE,
     INTEGERS,
@@ -20,6 +20,12 @@ from ckanext.bigquery_datastore.backend.sql.postgres.kinds import (
     coerced,
     refused,
     unified,
+)
+from ckanext.bigquery_datastore.backend.sql.postgres.matching import (
+    cut_out,
+    literal_of,
+    regexp_like,
+    regexp_replace,
 )
 from ckanext.bigquery_datastore.backend.sql.postgres.template import say
 
@@ -257,7 +263,7 @@ def _typed(value: Value, kind: str, function: str) -> exp.Expr:
 def _substr(values: Sequence[Value]) -> Value:
     """Counted from 1; what is before the first character counts, too. Of a pattern, its match."""
     if len(values) == 2 and (values[1].quoted is not None):
-        return _cut_out(values[0], values[1])
+        return cut_out(values[0], values[1])
     if len(values) not in (2, 3):
         raise refused("function substr takes two or three arguments")
     a, b = _typed(values[0], "text", "substr"), _typed(values[1], "int4", "substr")
@@ -280,75 +286,16 @@ def _exactly(values: Sequence[Value], number: int, name: str) -> Sequence[Value]
     return values
 
 
-def _literal(value: Value, what: str) -> str:
-    if value.quoted is None:
-        raise refused(f"{what} can only be a literal here")
-    return value.quoted
-
-
-def _regular(value: Value, flags: Value | None = None) -> tuple[patterns.Pattern, bool]:
-    ignores_case, is_global = patterns.flags(_literal(flags, "Flags") if flags else "")
-    pattern = patterns.regular(_literal(value, "A regular expression"), ignores_case)
-    return pattern, is_global
-
-
-_LENGTHS = (
-    "What this regular expression matches can have more than one length, of which PostgreSQL and "
-    "BigQuery take different ones: write it without alternatives and without *?, +?, ??"
-)
-
-
-def _cut_out(text: Value, pattern: Value) -> Value:
-    """``substring(x from 're')``: the first group, or the whole."""
-    found, _ = _regular(pattern)
-    if found.ambiguous:
-        raise refused(_LENGTHS)
-    re2 = exp.Literal.string(patterns.first_group_only(found.text))
-    a = _typed(text, "text", "substring")
-    return Value(say("REGEXP_EXTRACT(@a, @b)", a=a, b=re2), "text")
-
-
-def _regexp_replace(values: Sequence[Value]) -> Value:
-    """The first match alone, unless flag ``g`` is given: with what is before and after it."""
-    if len(values) not in (3, 4):
-        raise refused("function regexp_replace takes three or four arguments here")
-    found, is_global = _regular(values[1], values[3] if len(values) == 4 else None)
-    if found.ambiguous:
-        raise refused(_LENGTHS)
-    a, text = _typed(values[0], "text", "regexp_replace"), _literal(values[2], "A replacement")
-    if is_global:
-        re2, new = found.text, patterns.replacement(text)
-    else:
-        prefix = "(?is)" if found.text.startswith("(?is)") else "(?s)"
-        body = found.text.removeprefix(prefix)
-        if found.groups > 6:
-            raise refused("A regular expression with so many groups cannot be said in GoogleSQL")
-        re2 = f"{prefix}^(.*?)({body})(.*)$"
-        new = f"\\1{patterns.replacement(text, 2)}\\{found.groups + 3}"
-    b, c = exp.Literal.string(re2), exp.Literal.string(new)
-    return Value(say("REGEXP_REPLACE(@a, @b, @c)", a=a, b=b, c=c), "text")
-
-
-def _regexp_like(values: Sequence[Value]) -> Value:
-    if len(values) not in (2, 3):
-        raise refused("function regexp_like takes two or three arguments")
-    found, is_global = _regular(values[1], values[2] if len(values) == 3 else None)
-    if is_global:
-        raise refused('regexp_like() does not support the "global" option')
-    a, b = _typed(values[0], "text", "regexp_like"), exp.Literal.string(found.text)
-    return Value(say("REGEXP_CONTAINS(@a, @b)", a=a, b=b), "bool")
-
-
 def _date_part(values: Sequence[Value]) -> Value:
     name, value = _exactly(values, 2, "date_part")
-    return moments.date_part(_literal(name, "A field"), value)
+    return moments.date_part(literal_of(name, "A field"), value)
 
 
 def _date_trunc(values: Sequence[Value]) -> Value:
     if len(values) not in (2, 3):
         raise refused("function date_trunc takes two or three arguments")
     zone = values[2] if len(values) == 3 else None
-    return moments.date_trunc(_literal(values[0], "A unit"), values[1], zone)
+    return moments.date_trunc(literal_of(values[0], "A unit"), values[1], zone)
 
 
 _BY_HAND: dict[str, Callable[[Sequence[Value]], Value]] = {
@@ -362,8 +309,8 @@ _BY_HAND: dict[str, Callable[[Sequence[Value]], Value]] = {
     "right": _side("RIGHT"),
     "substr": _substr,
     "substring": _substr,
-    "regexp_replace": _regexp_replace,
-    "regexp_like": _regexp_like,
+    "regexp_replace": regexp_replace,
+    "regexp_like": regexp_like,
     "date_part": _date_part,
     "date_trunc": _date_trunc,
 }

@@ -12,7 +12,6 @@ NAMELESS = "?column?"
 
 _NAMES: dict[type[exp.Expr], str] = {
     exp.AtTimeZone: "timezone",
-    exp.Boolean: "bool",
     exp.CurrentDate: "current_date",
     exp.CurrentTimestamp: "current_timestamp",
     exp.Exists: "exists",
@@ -51,7 +50,7 @@ def _found(node: exp.Expr) -> tuple[str, bool]:
         outputs = query.selects if isinstance(query, exp.Query) else []
         return (outputs[0].alias or name_of(outputs[0]), True) if outputs else (NAMELESS, False)
     if type(node) in _NAMES:
-        return _NAMES[type(node)], not isinstance(node, (exp.Boolean, exp.Interval))
+        return _NAMES[type(node)], not isinstance(node, exp.Interval)
     return NAMELESS, False
 
 

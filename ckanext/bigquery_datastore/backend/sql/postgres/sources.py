@@ -36,10 +36,11 @@ class Sources:
             raise refused("A join in parentheses cannot be said here: put it into a SELECT")
         if isinstance(node, exp.Table):
             return self._table(node)
-        if isinstance(node, exp.Subquery) and isinstance(node.unnest(), exp.Query):
+        query = node.unnest() if isinstance(node, exp.Subquery) else None
+        if isinstance(query, exp.Query) and not isinstance(query, exp.Table):
             if not node.alias:
                 raise refused("subquery in FROM must have an alias")
-            tree, fields = self._derived(node.unnest(), self._scope.around)
+            tree, fields = self._derived(query, self._scope.around)
             return exp.Subquery(this=tree, alias=_alias(node.alias)), Relation(node.alias, fields)
         raise refused(f"Invalid query AST element: {type(node).__name__}")
 

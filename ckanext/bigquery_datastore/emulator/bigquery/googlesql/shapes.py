@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from bqemulator.catalog.models import TableFieldSchema
 
-# A name in backticks, or where an export goes.
-_PLACE = re.compile(r"`[^`]*`|\buri\s*=\s*'[^']*'")
+# A path in backticks, where an export goes, or a text, which has backticks of its own.
+_PLACE = re.compile(r"`[^`]*`(?:\.`[^`]*`)*|\buri\s*=\s*'[^']*'|'(?:[^'\\]|\\.)*'", re.DOTALL)
 _RANDOM = re.compile(r"[0-9a-f]{8,}(?:-[0-9a-f]{4,})*")
 _STAND_IN = re.compile(r"xx(\d+)xx")
 
@@ -40,11 +40,11 @@ def shape_of(sql: str) -> Shape:
         return f"xx{parts.setdefault(found[0], len(parts))}xx"
 
     def place(found: re.Match[str]) -> str:
-        if not found[0].startswith("`"):
+        if found[0].startswith("uri"):
             return "uri='gs://bucket/*'"
-        if "." not in found[0]:
-            return found[0]  # a column's name: no path
-        return _RANDOM.sub(stand_in, found[0])
+        # Only the names of tables have dots.
+        is_table = found[0].startswith("`") and "." in found[0]
+        return _RANDOM.sub(stand_in, found[0]) if is_table else found[0]
 
     return Shape(_PLACE.sub(place, sql), tuple(parts))
 

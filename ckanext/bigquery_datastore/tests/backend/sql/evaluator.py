@@ -40,9 +40,20 @@ class Rows:
         rows = ", ".join(f"({', '.join(self._literals(row))})" for row in self.rows)
         return f"(SELECT * FROM UNNEST(ARRAY<STRUCT<{kinds}>>[{rows}]))"
 
+    def union(self) -> str:
+        """The same without an array."""
+        named = [
+            ", ".join(
+                f"{literal} AS `{name}`"
+                for literal, name in zip(self._literals(row), self.columns, strict=True)
+            )
+            for row in self.rows
+        ]
+        return f"({' UNION ALL '.join(f'SELECT {row}' for row in named)})"
+
     def _literals(self, row: Sequence[str | None]) -> list[str]:
         return [
-            "NULL" if text is None else f"CAST({_quoted(text)} AS {kind})"
+            f"CAST({'NULL' if text is None else _quoted(text)} AS {kind})"
             for text, kind in zip(row, self.columns.values(), strict=True)
         ]
 
