@@ -176,7 +176,7 @@ def rewrite(sql: str, floats: Floats | None = None) -> str:
     return changed.sql(dialect="bigquery") if changed != tree else sql
 
 
-def _from_below(tree: Expression, change: Callable[[Expression], Expression]) -> Expression:
+def _from_below(tree: Any, change: Callable[[Any], Expression]) -> Any:
     """Each node changed after those in it (``transform`` leaves out what is in a changed one)."""
     for node in reversed(list(tree.dfs())):
         new = change(node)

@@ -18,6 +18,7 @@ from typing import Any
 
 import duckdb
 from duckdb import DuckDBPyConnection
+from duckdb.func import FunctionNullHandling
 
 from .texts import Kind
 
@@ -28,7 +29,9 @@ def install(connection: DuckDBPyConnection) -> None:
     """Make the functions known to every connection of the database."""
     text = duckdb.sqltype("VARCHAR")
     for name, function in (("emu_parsed", _parsed_or_null), ("emu_written", written)):
-        connection.create_function(name, function, [text, text], text, null_handling="special")
+        connection.create_function(
+            name, function, [text, text], text, null_handling=FunctionNullHandling.SPECIAL
+        )
 
 
 class _Number(Decimal):
