@@ -288,7 +288,7 @@ def main(arguments: Sequence[str]) -> int:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         file = folder / "rows.csv"
         with file.open("w", newline="") as text:
-            writer = csv.DictWriter(text, [field["id"] for field in FIELDS], lineterminator="\n")
+            writer = csv.DictWriter(text, [field["id"] for field in FIELDS])
             writer.writeheader()
             writer.writerows(rows(0, LOADED_ROWS))
         print(f"{'':<34} {'seconds':>8} {'jobs':>6} {'MiB billed':>10} {'dollars':>12}")

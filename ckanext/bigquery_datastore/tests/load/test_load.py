@@ -52,6 +52,16 @@ def test_a_csv_file_with_its_missing_values_and_line_ends_in_quotes(cli, resourc
     assert model.Resource.get(resource_id).extras["datastore_active"] is True
 
 
+@pytest.mark.parametrize("last", ["", "\r\n"])
+def test_a_csv_file_from_windows(cli, resource_id, tmp_path, last):
+    file = tmp_path / "windows.csv"
+    file.write_bytes(("n,s\r\n" + "\r\n".join(f"{n},x" for n in range(300)) + last).encode())
+    result = run(cli, resource_id, file)
+    assert result.exit_code == 0, result.output
+    assert records(resource_id)[99] == {"_id": 100, "n": 99, "s": "x"}
+    assert types(resource_id) == {"_id": "int", "n": "int8", "s": "text"}
+
+
 def test_a_compressed_file_is_found_to_be_one(cli, resource_id, tmp_path):
     file = tmp_path / "counts.csv.gz"
     file.write_bytes(gzip.compress(CSV))
