@@ -89,6 +89,9 @@ WINDOWS = frozenset(
     {*_PLAIN_WINDOWS, "ntile", "lag", "lead", "first_value", "last_value", "nth_value"}
 )
 
+#: Of these, those that look at all rows of a partition, whatever the frame.
+UNFRAMED = WINDOWS - {"first_value", "last_value", "nth_value"}
+
 
 @dataclass(frozen=True)
 class Call:

@@ -84,7 +84,10 @@ class Calls(ABC):
                 raise refused("DISTINCT is not implemented for window functions")
         else:
             raise refused("OVER specified, but it is no window function nor an aggregate function")
-        return aggregates.over(found, self.window(node))
+        window = self.window(node)
+        if isinstance(inner, exp.Anonymous) and inner.name.lower() in aggregates.UNFRAMED:
+            window.set("spec", None)  # of no meaning there, and refused by BigQuery
+        return aggregates.over(found, window)
 
     def window(self, node: exp.Expr) -> exp.Window:
         """What stands after OVER, without the function before it."""

@@ -17,6 +17,7 @@ from ckanext.bigquery_datastore.backend.sql.postgres.kinds import (
     UNKNOWN,
     Value,
     becomes,
+    cast,
     coerced,
     refused,
     unified,
@@ -152,10 +153,16 @@ def call(name: str, values: Sequence[Value]) -> Value:
     if row.refuses:
         raise refused(row.says)
     parts = {
-        letter: coerced(value, kind)
+        letter: _given(value, kind)
         for letter, value, kind in zip("abcd", values, row.takes, strict=False)
     }
     return Value(say(row.says, **parts), row.gives)
+
+
+def _given(value: Value, kind: str) -> exp.Expr:
+    """An argument. Of an integer, ROUND and others would make a float in BigQuery."""
+    tree = coerced(value, kind)
+    return cast(tree, kind) if kind == "numeric" and value.kind in INTEGERS else tree
 
 
 def _chosen(rows: Sequence[Row], values: Sequence[Value]) -> Row | None:

@@ -108,7 +108,7 @@ def extract(name: str, value: Value) -> Value:
     how = FIELDS[value.kind].get(name)
     if how is None:
         raise refused(f'unit "{name}" not supported for type {value.native}')
-    return Value(say(how, a=value.tree), "numeric")
+    return Value(cast(say(how, a=value.tree), "numeric"), "numeric")
 
 
 def date_part(name: str, value: Value) -> Value:
