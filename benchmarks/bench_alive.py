@@ -322,6 +322,17 @@ def crowded(site: Site, page: str, tables: list[str], waiting: int, readers: int
         here.send(order)
         return here.recv()
 
+    def settled(what: str) -> int:
+        """How many there are once no more come."""
+        before, now = -1, 0
+        while now != before:
+            time.sleep(3)
+            told = crowd("tell")
+            away.extend(told["turned_away"])
+            before, now = now, told[what]
+        return now
+
+    away: list[float] = []
     warm_up(site, page, f"{dump}/{tables[1]}")
     quiet, threads, memory = site.pages(page), site.used("Threads"), site.used("VmRSS")
 
@@ -330,17 +341,15 @@ def crowded(site: Site, page: str, tables: list[str], waiting: int, readers: int
         for n in range(waiting)
     ]
     told = crowd(["wait_for_file", jobs, ARRIVAL_SECONDS / waiting])
-    away = told["turned_away"]
-    held = crowd("tell")["waiting"]
+    away += told["turned_away"]
+    held = settled("waiting")
     wait_threads, wait_memory = site.used("Threads"), site.used("VmRSS")
     wait_pages = site.pages(page)
     token = os.environ["CKAN_MEMBER_TOKEN"]
     slow = [[f"{dump}/{tables[1]}?", token, csv(LONG)]] * readers
     told = crowd(["read_slowly", slow, 10 / readers])
     away += told["turned_away"]
-    told = crowd("tell")
-    away += told["turned_away"]
-    streams = told["streaming"]
+    streams = settled("streaming")
     read_threads, read_memory = site.used("Threads"), site.used("VmRSS")
     read_pages = site.pages(page)
     crowd("hurry")
