@@ -17,7 +17,7 @@ from ckanext.bigquery_datastore import clients, config, gist
 from ckanext.bigquery_datastore.backend import change, create, door, query
 from ckanext.bigquery_datastore.backend.designer import checks
 from ckanext.bigquery_datastore.backend.info import field_schema, meta
-from ckanext.bigquery_datastore.backend.search import answer, run
+from ckanext.bigquery_datastore.backend.search import answer, asked, run
 from ckanext.bigquery_datastore.backend.sql import check
 from ckanext.bigquery_datastore.backend.sql import results as sql_results
 from ckanext.bigquery_datastore.backend.table import definition, lookup
@@ -147,7 +147,7 @@ class BigQueryBackend(DatastoreBackend):
             seconds = context.get("query_timeout", query.READ_SECONDS * 1000) / 1000
 
             def found(table: Table) -> Any:
-                select = run.plan(context, table, data_dict, "datastore_search")
+                select = asked.plan(context, table, data_dict, "datastore_search")
                 return answer.answer(context, client, select, data_dict, seconds)
 
             return _of_recent_table(id if is_public else _live(id), found)

@@ -11,7 +11,7 @@ from google.cloud import bigquery
 
 from ckanext.bigquery_datastore.backend import query
 from ckanext.bigquery_datastore.backend.designer import checks
-from ckanext.bigquery_datastore.backend.search import results, run
+from ckanext.bigquery_datastore.backend.search import asked, results, run
 from ckanext.bigquery_datastore.backend.table.lookup import Table
 from ckanext.bigquery_datastore.backend.write import numbers, statements
 from ckanext.bigquery_datastore.backend.write.upsert import upsert as upsert_records
@@ -48,7 +48,7 @@ def delete_rows(
 ) -> None:
     """Delete the rows that filters find; they are put into the request where that is asked for."""
     params = {"filters": data_dict["filters"]}
-    select = run.plan(context, table, {**data_dict, **params}, "datastore_delete")
+    select = asked.plan(context, table, {**data_dict, **params}, "datastore_delete")
     if data_dict.get("include_deleted_records"):
         rows_max = int(tk.config.get("ckan.datastore.search.rows_max") or 32000)
         found = run.run(client, replace(select, limit=rows_max), query.READ_SECONDS)
