@@ -161,7 +161,7 @@ def numeric(value: Any, precision: int | None = None, scale: int = 0) -> str:
     if number and number.adjusted() > 29:
         raise BadValue("numeric field overflow")
     number = number.quantize(step, context=_WIDE)
-    if abs(number) >= min(limit, _NUMERIC_LIMIT):
+    if number.copy_abs() >= min(limit, _NUMERIC_LIMIT):  # abs() would round to 28 digits
         raise BadValue("numeric field overflow")
     return plain_number(number)
 
