@@ -19,7 +19,8 @@ from ckanext.bigquery_datastore import compat, config
 from ckanext.bigquery_datastore.backend.parameters import Parameter
 from ckanext.bigquery_datastore.backend.search import bounds
 from ckanext.bigquery_datastore.backend.search import filters as filters_module
-from ckanext.bigquery_datastore.backend.search.build import build, get_list, invalid_value
+from ckanext.bigquery_datastore.backend.search.build import build, get_list
+from ckanext.bigquery_datastore.backend.search.conditions import invalid_value
 from ckanext.bigquery_datastore.backend.search.select import Select, T
 from ckanext.bigquery_datastore.backend.table import reading
 from ckanext.bigquery_datastore.backend.table.lookup import ID, Column, Table
