@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from google.cloud import bigquery
 
 from ckanext.bigquery_datastore.backend.table import naming
+from ckanext.bigquery_datastore.backend.table.conversion import parse_json
 from ckanext.bigquery_datastore.backend.table.model import ID, Table, quote_name
 from ckanext.bigquery_datastore.backend.table.naming import LEGACY_NAMES
 from ckanext.bigquery_datastore.backend.table.types import TYPES, Type
@@ -46,7 +47,7 @@ class Staged:
         column = quote_name(self.stored)
         if self.type.holds_json and self.type.bq == "STRING":
             # Parsed, so that nothing that is not JSON comes into the table.
-            parsed = f"PARSE_JSON({column})" if self.loaded == "STRING" else column
+            parsed = parse_json(column) if self.loaded == "STRING" else column
             return f"IF({column} IS NULL, NULL, TO_JSON_STRING({parsed}))"
         return column if self.loaded == self.type.bq else f"CAST({column} AS {self.type.bq})"
 
