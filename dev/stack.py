@@ -128,7 +128,7 @@ def _uvicorn(version: Version) -> list[str]:
     return [
         *(str(version.bin / "uvicorn"), "ckanext.bigquery_datastore.asgi:application"),
         *("--host", HOST, "--port", str(CKAN), "--workers", "2"),
-        *("--timeout-graceful-shutdown", "10"),
+        *("--loop", "asyncio", "--timeout-graceful-shutdown", "10"),
     ]
 
 

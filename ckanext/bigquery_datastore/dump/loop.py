@@ -8,9 +8,11 @@ server's own loop.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import threading
+from asyncio import selector_events
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
@@ -28,6 +30,12 @@ IDLE_SECONDS = 15.0
 
 # Threads for what blocks: calls to Google, and apart from them, what keeps a processor busy.
 THREADS = 4
+
+# What is read of a connection at once: it lies in memory while a slow reader takes the bytes before
+# it. asyncio would read 256 KiB, which is most of what a stream holds.
+READ_BYTES = 32 * 1024
+
+log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
@@ -120,8 +128,21 @@ def _start() -> Loop:
 @asynccontextmanager
 async def _made() -> AsyncIterator[Loop]:
     _keep_signatures_out_of_logs()
+    _read_little()
     async with _client() as client, BlockingPortal() as portal:
         yield Loop(portal, client, *(anyio.CapacityLimiter(THREADS) for _ in range(2)))
+
+
+def _read_little() -> None:
+    """Bound what a connection reads ahead, which no option of asyncio, anyio or httpx does."""
+    if type(asyncio.get_running_loop()).__module__.startswith("uvloop"):
+        log.warning(
+            "This server runs on uvloop, which reads up to 8 MB ahead for each file that is streamed"
+            " to a slow reader. On asyncio's own loop it is 32 KiB: uvicorn --loop asyncio."
+        )
+        return
+    transport = selector_events._SelectorSocketTransport  # type: ignore[attr-defined]
+    transport.max_size = READ_BYTES
 
 
 def _client() -> httpx.AsyncClient:

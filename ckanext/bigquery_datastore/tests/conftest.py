@@ -74,7 +74,8 @@ SERVERS = {
     ],
     "uvicorn": [
         *("uvicorn", "ckanext.bigquery_datastore.asgi:application"),
-        *("--host", "127.0.0.1", "--port", "{port}", "--timeout-graceful-shutdown", "2"),
+        *("--host", "127.0.0.1", "--port", "{port}", "--loop", "asyncio"),
+        *("--timeout-graceful-shutdown", "2"),
     ],
 }
 
