@@ -137,8 +137,8 @@ def _read_little() -> None:
     """Bound what a connection reads ahead, which no option of asyncio, anyio or httpx does."""
     if type(asyncio.get_running_loop()).__module__.startswith("uvloop"):
         log.warning(
-            "This server runs on uvloop, which reads up to 8 MB ahead for each file that is streamed"
-            " to a slow reader. On asyncio's own loop it is 32 KiB: uvicorn --loop asyncio."
+            "This server runs on uvloop, which reads up to 8 MB ahead for each slow reader of a "
+            "file. On asyncio's own loop it is 32 KiB: uvicorn --loop asyncio."
         )
         return
     transport = selector_events._SelectorSocketTransport  # type: ignore[attr-defined]
