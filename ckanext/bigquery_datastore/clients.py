@@ -10,6 +10,7 @@ a person by :func:`told`.
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
 import threading
@@ -68,6 +69,15 @@ FAILURES = (
 )
 
 _SCOPES = ("https://www.googleapis.com/auth/cloud-platform",)
+
+# A short query is answered sooner where it need not become a job that can be asked for
+# (https://cloud.google.com/bigquery/docs/running-queries#optional-job-creation). The library takes
+# that from 3.31 on; what CKAN 2.11 pins lets it be older.
+_JOBS_ARE_OPTIONAL: dict[str, Any] = (
+    {"default_job_creation_mode": "JOB_CREATION_OPTIONAL"}
+    if "default_job_creation_mode" in inspect.signature(bigquery.Client.__init__).parameters
+    else {}
+)
 
 _T = TypeVar("_T")
 _built: dict[tuple[int, str, str], Any] = {}
@@ -213,9 +223,7 @@ def _bigquery(identity: str) -> bigquery.Client:
         project=config.project(),
         credentials=_access(identity),
         location=config.location(),
-        # A short query is answered sooner where it need not become a job that can be asked for
-        # (https://cloud.google.com/bigquery/docs/running-queries#optional-job-creation).
-        default_job_creation_mode="JOB_CREATION_OPTIONAL",
+        **_JOBS_ARE_OPTIONAL,
     )
     _widen_pool(client)
     return client

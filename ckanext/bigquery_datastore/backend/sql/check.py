@@ -124,7 +124,7 @@ def parse_select(
 def _check_written(query: exp.Query, tables: Collection[Table]) -> None:
     """The rules once more, for the tree of GoogleSQL that is run."""
     rules.check_nodes(query)
-    rules.check_functions(query, rules.WRITTEN_FUNCTIONS)
+    rules.check_functions(query, rules.WRITTEN_FUNCTIONS, rules.WRITTEN_NAMED_FUNCTIONS)
     _check_limits(query)
     known = {(table.project, table.dataset, table.id) for table in tables}
     for table in query.find_all(exp.Table):

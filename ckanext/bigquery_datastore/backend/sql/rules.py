@@ -57,6 +57,9 @@ WRITTEN_FUNCTIONS = FUNCTIONS | words(
 #: Functions by name that sqlglot has no class for, alike in PostgreSQL and BigQuery.
 NAMED_FUNCTIONS = frozenset({"octet_length", "bit_length"})
 
+#: And those that only what we write calls: it tells 0 from -0.
+WRITTEN_NAMED_FUNCTIONS = NAMED_FUNCTIONS | {"ieee_divide"}
+
 # Parts of a node that would bring in something else than what its children say.
 _REFUSED_PARTS = {
     "Select": ("into", "kind", "hint", "locks", "sample", "pivots", "laterals", "match", "connect"),

@@ -29,7 +29,34 @@ def float_text(sql: str) -> str:
     because the largest numbers do not fit any more once they are rounded. UNNEST gives short
     names to what is asked for often.
     """
+    parts = _float_parts(sql)
+    named = ", ".join(f"{part} AS {name}" for name, part in parts.items())
+    case = _float_case(**{name: f"v.{name}" for name in parts})
+    return (
+        f"IF({sql} = 0, IF(IEEE_DIVIDE(1, {sql}) < 0, '-0', '0'), "
+        f"(SELECT {case} FROM UNNEST([STRUCT({named})]) AS v))"
+    )
 
+
+def float_text_inline(sql: str) -> str:
+    """The same in one expression, which may hold aggregates."""
+    return (
+        f"IF({sql} = 0, IF(IEEE_DIVIDE(1, {sql}) < 0, '-0', '0'), "
+        f"{_float_case(**_float_parts(sql))})"
+    )
+
+
+def _float_parts(sql: str) -> dict[str, str]:
+    return {
+        "x": sql,
+        "size": f"ABS({sql})",
+        "sign": f"IF({sql} < 0, '-', '')",
+        "a": f"FORMAT('%.15g', {sql})",
+        "b": f"FORMAT('%.15e', ABS({sql}))",
+    }
+
+
+def _float_case(x: str, size: str, sign: str, a: str, b: str) -> str:
     def reads_back(text: str, value: str) -> str:
         return f"SAFE_CAST({text} AS FLOAT64) = {value}"
 
@@ -38,26 +65,23 @@ def float_text(sql: str) -> str:
             reads_back(f"SAFE_CAST({text} AS NUMERIC) {little}", value)
             for little in ("+ NUMERIC '0.05'", "- NUMERIC '0.05'")
         )
-        return f"IF(v.size < 1e28, {more} AND {less}, {reads_back(text, value)})"
+        return f"IF({size} < 1e28, {more} AND {less}, {reads_back(text, value)})"
 
     above = (
-        "CONCAT(SUBSTR(v.b, 1, 16), TRANSLATE(SUBSTR(v.b, 17, 1), '0123456789', '123456789x'), "
-        "SUBSTR(v.b, 18))"
+        f"CONCAT(SUBSTR({b}, 1, 16), TRANSLATE(SUBSTR({b}, 17, 1), '0123456789', '123456789x'), "
+        f"SUBSTR({b}, 18))"
     )
     return (
-        f"IF({sql} = 0, IF(IEEE_DIVIDE(1, {sql}) < 0, '-0', '0'), "
-        "(SELECT CASE WHEN IS_NAN(v.x) THEN 'NaN' "
-        "WHEN IS_INF(v.x) THEN IF(v.x < 0, '-Infinity', 'Infinity') "
-        f"WHEN v.size < 1e15 AND {reads_back('v.a', 'v.x')} THEN v.a "
-        f"WHEN v.size < 1e15 AND {reads_back('v.b', 'v.size')} THEN FORMAT('%.16g', v.x) "
-        f"WHEN v.size < 1e15 THEN IF({reads_back(above, 'v.size')}, "
-        f"CONCAT(v.sign, {above}), FORMAT('%.17g', v.x)) "
-        f"WHEN {is_near('v.a', 'v.x')} THEN v.a "
-        f"WHEN {is_near('v.b', 'v.size')} THEN CONCAT(v.sign, v.b) "
-        f"WHEN {reads_back(above, 'v.size')} THEN CONCAT(v.sign, {above}) "
-        f"ELSE FORMAT('%.16e', v.x) END FROM UNNEST([STRUCT({sql} AS x, ABS({sql}) AS size, "
-        f"IF({sql} < 0, '-', '') AS sign, FORMAT('%.15g', {sql}) AS a, "
-        f"FORMAT('%.15e', ABS({sql})) AS b)]) AS v))"
+        f"CASE WHEN IS_NAN({x}) THEN 'NaN' "
+        f"WHEN IS_INF({x}) THEN IF({x} < 0, '-Infinity', 'Infinity') "
+        f"WHEN {size} < 1e15 AND {reads_back(a, x)} THEN {a} "
+        f"WHEN {size} < 1e15 AND {reads_back(b, size)} THEN FORMAT('%.16g', {x}) "
+        f"WHEN {size} < 1e15 THEN IF({reads_back(above, size)}, "
+        f"CONCAT({sign}, {above}), FORMAT('%.17g', {x})) "
+        f"WHEN {is_near(a, x)} THEN {a} "
+        f"WHEN {is_near(b, size)} THEN CONCAT({sign}, {b}) "
+        f"WHEN {reads_back(above, size)} THEN CONCAT({sign}, {above}) "
+        f"ELSE FORMAT('%.16e', {x}) END"
     )
 
 

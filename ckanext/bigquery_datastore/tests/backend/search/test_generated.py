@@ -17,7 +17,7 @@ from ckanext.bigquery_datastore.errors import Invalid
 from ckanext.bigquery_datastore.tests.evaluated import evaluate
 
 SEED = int(os.environ.get("GENERATED_SEED", "20240229"))
-SEARCHES = 6
+SEARCHES = 8
 
 # SQL of values of BigQuery's types.
 VALUES = {
