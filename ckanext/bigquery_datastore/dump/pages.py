@@ -9,7 +9,7 @@ from google.api_core import exceptions as gexc
 from google.cloud import bigquery
 
 from ckanext.bigquery_datastore import clients, spending
-from ckanext.bigquery_datastore.backend.query import SEARCH, job_config, reasons
+from ckanext.bigquery_datastore.backend.query import SEARCH, bytes_read, job_config, reasons
 from ckanext.bigquery_datastore.dump.formats import delimited
 from ckanext.bigquery_datastore.dump.plan import DumpPlan
 from ckanext.bigquery_datastore.errors import Busy
@@ -58,6 +58,6 @@ def _rows(
                     "they are exported to a file, however long that takes."
                 ) from err
             raise
-        spending.add(found.total_bytes_processed or 0)
+        spending.add(bytes_read(client, found))
         for row in found:
             yield row.values()
