@@ -84,10 +84,13 @@ def place(own_emulator: OwnEmulator, filled: Place, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is down is given up sooner than by default, so that the tests do not take minutes."""
-    monkeypatch.setattr(clients, "CALL_SECONDS", 0.8)
-    monkeypatch.setattr(storage_module, "UPLOAD_SECONDS", 0.8)
+def impatient() -> Iterator[pytest.MonkeyPatch]:
+    """What is down is given up sooner than by default, so that the tests do not take minutes; until
+    it is undone."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(clients, "CALL_SECONDS", 0.8)
+        patch.setattr(storage_module, "UPLOAD_SECONDS", 0.8)
+        yield patch
 
 
 @contextmanager
@@ -311,6 +314,7 @@ def test_an_outage_that_begins_at_any_step_is_503_in_seconds_and_harmless(
         assert time.monotonic() - begun < 8
         assert shown(own_emulator, place) == []
         own_emulator.mend()
+        impatient.undo()
         assert place.file("t", "csv") == CSV
     assert len(place.export_jobs()) == 1
 
@@ -341,6 +345,7 @@ def test_a_service_that_refuses_everything_is_503_in_seconds(
         place.advance(plan)
     assert time.monotonic() - begun < 5
     own_emulator.mend()
+    impatient.undo()
     assert place.file("t", "csv") == CSV
 
 
