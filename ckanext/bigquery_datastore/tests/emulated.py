@@ -39,7 +39,15 @@ class OwnEmulator:
     """The emulator as a process of its own."""
 
     def __init__(self, folder: Path) -> None:
-        ports = free_port(), free_port()
+        # A port that was free may be taken by the time that it is listened on.
+        for _ in range(3):
+            said = self._started(folder, free_port(), free_port())
+            if not said:
+                return
+        raise AssertionError("".join(said))
+
+    def _started(self, folder: Path, *ports: int) -> list[str]:
+        """Start it; what it said, where it has ended instead."""
         self.bigquery_url, self.storage_url = (f"http://127.0.0.1:{port}" for port in ports)
         self.key_file = folder / "key.json"
         self._process = subprocess.Popen(
@@ -57,8 +65,9 @@ class OwnEmulator:
         for line in self._process.stdout:
             said.append(line)
             if line.startswith("Data:"):
-                return
-        raise AssertionError("".join(said))
+                return []
+        self._process.wait(20)
+        return said
 
     def end(self) -> None:
         self._process.terminate()

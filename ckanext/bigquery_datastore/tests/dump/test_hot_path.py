@@ -62,7 +62,8 @@ def test_a_thousand_clicks_on_one_file_ask_once_for_the_table_and_once_for_the_f
     with ThreadPoolExecutor(20) as threads:
         codes = set(threads.map(lambda _: visit(app, resource["id"]).status_code, range(1000)))
     assert codes == {302}
-    assert asked(own_site, resource) == {"tables.get": 1, "storage": 1}
+    told = own_site.seen(service="storage")
+    assert asked(own_site, resource) == {"tables.get": 1, "storage": 1}, told
 
 
 def test_after_the_time_to_live_google_is_asked_once_more(app, own_site, resource, monkeypatch):
