@@ -26,6 +26,7 @@ from ckanext.bigquery_datastore.backend.table.model import (
 )
 from ckanext.bigquery_datastore.errors import Invalid
 
+_MOST_FLOATS = 50
 _TEXT_CAST = ("INT64", "NUMERIC", "BIGNUMERIC", "BOOL", "DATE", "TIME", "DATETIME")
 
 
@@ -162,7 +163,7 @@ class _Builder:
         except fulltext.InvalidQuery as err:
             raise query_fault(str(err)) from err
         bounds.no_more("q", fulltext.count_words(query), bounds.MOST_WORDS, "words")
-        self.texts[words] = fulltext.words_sql(fulltext.joined_sql(map(_text_sql, columns)))
+        self.texts[words] = fulltext.words_sql(fulltext.joined_sql(_texts_sql(columns)))
         found: dict[str, str] = {}
         self.where.append("FALSE" if query is None else self.matches(query, f"{T}.{words}", found))
         stored = words.replace("words", "rank")
@@ -245,6 +246,20 @@ def _natural(key: str, value: Any) -> int | None:
     if not 0 <= number <= bounds.LARGEST:
         raise invalid_value(key, value)
     return number
+
+
+def _texts_sql(columns: Sequence[Column]) -> list[str | None]:
+    """The columns' texts for full-text search; where many are floats, those as one list.
+
+    The text of a float takes two thousand characters, and a statement may have a million.
+    """
+    floating = [column for column in columns if column.bq_type == "FLOAT64"]
+    if len(floating) <= _MOST_FLOATS:
+        return [_text_sql(column) for column in columns]
+    cells = ", ".join(f"{T}.{column.sql}" for column in floating)
+    text = types.export_text(floating[0].type, "x")
+    joined = f"ARRAY_TO_STRING(ARRAY(SELECT {text} FROM UNNEST([{cells}]) AS x), '\\n')"
+    return [*(_text_sql(column) for column in columns if column not in floating), joined]
 
 
 def _text_sql(column: Column) -> str | None:

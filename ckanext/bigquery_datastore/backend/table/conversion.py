@@ -26,20 +26,9 @@ def float_text(sql: str) -> str:
 
     BigQuery's own CAST never writes 16 digits, and all its texts take the sign from -0 (it is as
     it is in GoogleSQL's RoundTripDoubleToString: https://github.com/google/googlesql). SAFE_CAST,
-    because the largest numbers do not fit any more once they are rounded. UNNEST gives short
-    names to what is asked for often.
+    because the largest numbers do not fit any more once they are rounded. One expression, which
+    may hold aggregates, and looks no further than it has to: of most floats 15 digits read back.
     """
-    parts = _float_parts(sql)
-    named = ", ".join(f"{part} AS {name}" for name, part in parts.items())
-    case = _float_case(**{name: f"v.{name}" for name in parts})
-    return (
-        f"IF({sql} = 0, IF(IEEE_DIVIDE(1, {sql}) < 0, '-0', '0'), "
-        f"(SELECT {case} FROM UNNEST([STRUCT({named})]) AS v))"
-    )
-
-
-def float_text_inline(sql: str) -> str:
-    """The same in one expression, which may hold aggregates."""
     return (
         f"IF({sql} = 0, IF(IEEE_DIVIDE(1, {sql}) < 0, '-0', '0'), "
         f"{_float_case(**_float_parts(sql))})"

@@ -38,10 +38,19 @@ def search(resource: str, **params: Any) -> dict[str, Any]:
 
 
 def asked(own_site) -> list[str]:
-    """The requests since this was last asked, in their order: method and last words of the path."""
+    """The requests since this was last asked, in their order: method and last words of the path.
+
+    Of a query the library made two before 3.31, a job and a look at it: they count as one.
+    """
     found = own_site.seen(service="bigquery")["requests"]
     own_site.forget_requests()
-    return [f"{one['method']} {one['path'].rpartition('/')[2]}" for one in found]
+    told = []
+    for one in found:
+        if "/queries/" in one["path"] and one["method"] == "GET" and told[-1] == "POST jobs":
+            told[-1] = "POST queries"
+        else:
+            told.append(f"{one['method']} {one['path'].rpartition('/')[2]}")
+    return told
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ def test_records_are_numbered_below_a_header_of_places():
 
 def test_line_ends_and_delimiters_inside_quotes_belong_to_the_record():
     text = b'a,b\r\n"x\r\ny, ""z""\n",1\r\n2,3'
-    assert csv(text) == (["a", "b"], b'1,"x\r\ny, ""z""\n",1\r\n2,2,3\r\n')
+    assert csv(text) == (["a", "b"], b'1,"x\r\ny, ""z""\n",1\n2,2,3\n')
 
 
 def test_names_may_be_in_quotes_and_have_what_bigquery_forbids():

@@ -44,7 +44,7 @@ TARGETS = {
 TEXTS = {
     **dict.fromkeys((*INTEGERS, "numeric", "bool", "date"), "CAST(@a AS STRING)"),
     **dict.fromkeys(("text", "uuid", "jsonb"), "@a"),
-    "float8": conversion.float_text_inline("@a"),
+    "float8": conversion.float_text("@a"),
     "time": "FORMAT_TIME('%H:%M:%E*S', @a)",
     "timestamp": "FORMAT_DATETIME('%E4Y-%m-%d %H:%M:%E*S', @a)",
     "timestamptz": "FORMAT_TIMESTAMP('%E4Y-%m-%d %H:%M:%E*S+00', @a)",

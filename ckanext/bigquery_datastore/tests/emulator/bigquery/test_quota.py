@@ -78,7 +78,7 @@ def test_it_can_be_switched_off(emulator: Emulator, bq: bigquery.Client, table: 
 def test_after_ten_seconds_there_is_room_again(monkeypatch: pytest.MonkeyPatch) -> None:
     moment = 100.0
     monkeypatch.setattr(quota.time, "monotonic", lambda: moment)
-    updates, name = quota.UpdateQuota(), TableName("p", "d", "t")
+    updates, name = quota.UpdateQuota(lambda name: False), TableName("p", "d", "t")
     for _ in range(5):
         updates.take(name)
         moment += 1
@@ -88,3 +88,14 @@ def test_after_ten_seconds_there_is_room_again(monkeypatch: pytest.MonkeyPatch) 
     updates.take(name)
     with pytest.raises(ApiError):
         updates.take(name)
+
+
+def test_a_table_in_partitions_takes_fifty(bq: bigquery.Client, dataset: str) -> None:
+    name = f"local.{dataset}.parted"
+    bounds = bigquery.PartitionRange(start=0, end=100, interval=10)
+    wanted = Table(name, [SchemaField("n", "INT64")])
+    wanted.range_partitioning = bigquery.RangePartitioning(bounds, "n")
+    made = bq.create_table(wanted)
+    patch(bq, made, 49)
+    with pytest.raises(Forbidden, match=TOO_MANY):
+        patch(bq, made, 1)
