@@ -50,11 +50,15 @@ class History(SnapshotManager):
             for snapshot in self._catalog.list_snapshots_for_table(project_id, dataset_id, table_id)
             if snapshot.snapshot_time <= target
         ]
+        newest = max(kept, key=lambda snapshot: snapshot.snapshot_time, default=None)
+        if self.keeps and newest is not None:
+            # Not the table itself: a change of it may be under way.
+            return newest
         if meta is None or meta.last_modified_time <= target:
             return None
-        if not kept or target < now - _WINDOW or target < meta.creation_time:
+        if newest is None or target < now - _WINDOW or target < meta.creation_time:
             raise InvalidQueryError(
                 f"Invalid snapshot time {target.isoformat()} for table {name}. Cannot read before "
                 f"{meta.last_modified_time.isoformat()}."
             )
-        return max(kept, key=lambda snapshot: snapshot.snapshot_time)
+        return newest
