@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
@@ -44,30 +45,29 @@ class OwnEmulator:
             said = self._started(folder, free_port(), free_port())
             if not said:
                 return
-        raise AssertionError("".join(said))
+        raise AssertionError(said)
 
-    def _started(self, folder: Path, *ports: int) -> list[str]:
+    def _started(self, folder: Path, *ports: int) -> str:
         """Start it; what it said, where it has ended instead."""
         self.bigquery_url, self.storage_url = (f"http://127.0.0.1:{port}" for port in ports)
         self.key_file = folder / "key.json"
-        self._process = subprocess.Popen(
-            [
-                *(emulator_python(), "-m", "ckanext.bigquery_datastore.emulator"),
-                *("--bigquery-port", str(ports[0]), "--storage-port", str(ports[1])),
-                *("--credentials-file", str(self.key_file)),
-            ],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        assert self._process.stdout is not None
-        said = []
-        for line in self._process.stdout:
-            said.append(line)
-            if line.startswith("Data:"):
-                return []
-        self._process.wait(20)
-        return said
+        # A file: a pipe that nobody reads holds whoever writes to it, once it is full.
+        said = folder / "emulator.log"
+        with said.open("wb") as output:
+            self._process = subprocess.Popen(
+                [
+                    *(emulator_python(), "-m", "ckanext.bigquery_datastore.emulator"),
+                    *("--bigquery-port", str(ports[0]), "--storage-port", str(ports[1])),
+                    *("--credentials-file", str(self.key_file)),
+                ],
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+        while self._process.poll() is None:
+            if "\nData:" in said.read_text():
+                return ""
+            time.sleep(0.1)
+        return said.read_text()
 
     def end(self) -> None:
         self._process.terminate()
