@@ -108,6 +108,8 @@ def _silence() -> None:
     import structlog
 
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
+    # It warns, with the whole statement, of each that it leaves to others to read.
+    logging.getLogger("sqlglot").setLevel(logging.ERROR)
 
 
 def _announce(settings: object) -> None:

@@ -31,7 +31,7 @@ class Emulator:
         self.bigquery_url = f"http://127.0.0.1:{self.bigquery_port}"
         self.storage_url = f"http://127.0.0.1:{self.storage_port}"
         self.key_file = data / "key.json"
-        self._process: subprocess.Popen[str] | None = None
+        self._process: subprocess.Popen[bytes] | None = None
         self.said = ""
 
     @property
@@ -46,26 +46,22 @@ class Emulator:
         ]
 
     def start(self) -> Emulator:
-        self._process = subprocess.Popen(
-            self.arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
-        assert self._process.stdout is not None
-        lines = []
-        for line in self._process.stdout:
-            lines.append(line)
-            if line.startswith("Data:"):
-                break
-        self.said = "".join(lines)
+        # A file: a pipe that nobody reads holds whoever writes to it, once it is full.
+        said = self.data.with_name(f"{self.data.name}.log")
+        with said.open("wb") as output:
+            self._process = subprocess.Popen(
+                self.arguments, stdout=output, stderr=subprocess.STDOUT
+            )
+        while "\nData:" not in (told := said.read_text()) and self._process.poll() is None:
+            time.sleep(0.1)
+        self.said = told
         assert "are ready" in self.said, self.said
         return self
 
     def end(self, number: int = signal.SIGTERM) -> int:
         assert self._process is not None
         self._process.send_signal(number)
-        code = self._process.wait(20)
-        assert self._process.stdout is not None
-        self._process.stdout.close()
-        return code
+        return self._process.wait(20)
 
     @property
     def pid(self) -> int:
