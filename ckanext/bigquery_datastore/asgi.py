@@ -192,6 +192,8 @@ class _Request:
             raise
         if not sent:
             await self._send(head)
+        # Before the end is told: the next request of this client may come at once.
+        self._handed.end()
         await self._send({"type": "http.response.body", "body": b""})
         self._is_answered = True
 

@@ -223,13 +223,16 @@ def test_a_file_is_not_given_when_its_data_were_withdrawn_while_it_was_made(
         def __init__(self, plan: downloads.DumpPlan) -> None:
             self.engine = real(plan)
 
-        def advance(self, *args: Any) -> Any:
-            state = self.engine.advance(*args)
+        def begin(self, *args: Any) -> Any:
+            state = self.engine.begin(*args)
             # Another process, so another session than the request's.
             with model.meta.create_local_session() as session:
                 session.get(model.Package, private["package_id"]).private = True
                 session.commit()
             return state
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.engine, name)
 
     monkeypatch.setattr(downloads, "engine", Meanwhile)
     assert visit(app, private["id"]).status_code == 404

@@ -41,7 +41,7 @@ def run(client: bigquery.Client, select: Select, seconds: float, *, counted: boo
         return direct
     if select.limit == 0:
         return Found(select.columns, [])
-    if (page := _read_page(client, select, seconds, counted=counted)) is not None:
+    if (page := _read_page(client, select, seconds)) is not None:
         return page
     return _read(client, select, select, seconds, counted=counted)
 
@@ -71,9 +71,7 @@ def _counted_sql(select: Select, of: Select) -> str:
     return f"SELECT ({of.count_sql()}) AS {quote_name(name)}, {select.sql()[len('SELECT ') :]}"
 
 
-def _read_page(
-    client: bigquery.Client, select: Select, seconds: float, *, counted: bool
-) -> Found | None:
+def _read_page(client: bigquery.Client, select: Select, seconds: float) -> Found | None:
     """A page in the order of ``_id`` out of the partitions that hold it. None: not possible."""
     table = select.table
     if not pages.is_by_number(select):
@@ -85,7 +83,8 @@ def _read_page(
         )
     if known is None or sum(each.rows for each in known) != table.num_rows:
         return None
-    page = _read(client, pages.page(select, known), select, seconds, counted=counted)
+    # No count beside it: whether that would be billed for all partitions is not documented.
+    page = _read(client, pages.page(select, known), select, seconds, counted=False)
     if len(page.rows) < min(select.limit or 0, table.num_rows - select.offset):
         return None  # rows have gone since it was counted
     return page

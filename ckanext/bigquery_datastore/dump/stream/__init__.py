@@ -81,6 +81,8 @@ class Stream:
                 raise OutsideError(
                     f"The file ended after {self._sent} of {self.length} bytes."
                 ) from None
+            # All of it is read: what it held is free, however late a server closes it.
+            self.close()
             raise
         self._sent += len(chunk)
         return chunk
