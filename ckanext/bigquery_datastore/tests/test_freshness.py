@@ -14,7 +14,7 @@ import requests
 from ckan.cli.cli import ckan
 from ckan.tests import factories
 
-from ckanext.bigquery_datastore import config, downloads
+from ckanext.bigquery_datastore import clients, config, downloads
 from ckanext.bigquery_datastore.dump import plan as plans
 from ckanext.bigquery_datastore.dump import sweep
 from ckanext.bigquery_datastore.tests.dump.exporting import Place
@@ -227,7 +227,16 @@ def test_a_site_that_wants_no_order_exports_whole_tables_for_free(
 @pytest.mark.ckan_config(config.JOB_LABELS, "team=open-data cost_centre=42")
 @pytest.mark.ckan_config(config.JOB_TIMEOUT_SECONDS, "1234")
 @pytest.mark.ckan_config(config.MAXIMUM_BYTES_BILLED, "1000000000")
-def test_a_job_carries_the_labels_and_the_limits_of_the_site(app, place, resource_id):
+def test_a_job_carries_the_labels_and_the_limits_of_the_site(app, place, resource_id, monkeypatch):
+    # A short query is no job that could be asked for.
+    reader, sent = clients.bigquery_ro(), []
+    read = reader.query_and_wait
+
+    def spy(sql: str, **given: Any) -> Any:
+        sent.append(given["job_config"].labels)
+        return read(sql, **given)
+
+    monkeypatch.setattr(reader, "query_and_wait", spy)
     link(app, resource_id)
     app.get(f"/datastore/dump/{resource_id}?limit=1", status=200)
     (job,) = jobs(place, resource_id)
@@ -236,9 +245,4 @@ def test_a_job_carries_the_labels_and_the_limits_of_the_site(app, place, resourc
     assert told["labels"] == {**labels, "ckan_resource": resource_id, "ckan_format": "csv"}
     assert told["jobTimeoutMs"] == "1234000"
     assert told["query"]["maximumBytesBilled"] == "1000000000"
-    pages = [
-        found.to_api_repr()["configuration"]
-        for found in place.bigquery.list_jobs(max_results=50)
-        if getattr(found, "query", "").startswith("SELECT") and resource_id in found.query
-    ]
-    assert pages and all(page["labels"] == labels for page in pages)
+    assert sent == [labels]
