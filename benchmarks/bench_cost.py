@@ -30,8 +30,8 @@ Since a search's total comes with its rows: a filter 0.0610, q 0.0610. With 4,00
 partitions as the real table would have (500), since tables have them:
 
     a daily reload                        0.1328
-    the first page, the last page         0.0016   (100 rows are 13 of these partitions; of 10,000,000
-    a filter, a sort, q, each             0.0610    rows they are one or two of 500)
+    the first page, the last page         0.0016   (100 rows are 13 of these partitions; they are
+    a filter, a sort, q, each             0.0610    one or two of 500 in the real table)
     a client that pages through all       0.0684
     1,440 single upserts                  1.8282
 """
