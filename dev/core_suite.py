@@ -43,6 +43,8 @@ def options(version: Version, is_postgresql: bool) -> dict[str, str]:
         "ckanext.bigquery_datastore.delivery": "stream",
         # Core names a file by its resource.
         "ckanext.bigquery_datastore.filename_template": "{resource_id}",
+        # Some expect of a SELECT without an order that of PostgreSQL's storage.
+        "ckanext.bigquery_datastore.job_labels": "emulator_order=stored",
     }
 
 

@@ -31,6 +31,7 @@ class Job:
     statement_type: str = ""
     run_seconds: float = 0.0
     shards: int | None = None
+    is_as_stored: bool = False
     state: str = "PENDING"
     created: float = field(default_factory=time.time)
     started: float | None = None

@@ -7,6 +7,8 @@ time and a record on disk:
 - ``emulator_run_seconds`` among the job's labels ("120", "500ms", "1m"), or the
   default of the admin API, is how long it stays RUNNING; without either it is DONE
   at once;
+- ``emulator_order`` = ``stored`` among them gives rows as they are stored where no order is asked
+  for, for tests that count on it;
 - it can be cancelled and timed out (``jobTimeoutMs``);
 - a job that was not DONE when the emulator ended is DONE with ``backendError``
   when it starts again.
@@ -34,6 +36,7 @@ from .job import Job
 
 JOB_ID = re.compile(r"[a-zA-Z0-9_-]{1,1024}")
 _RUN_LABEL, _SHARDS_LABEL = "emulator_run_seconds", "emulator_shards"
+_ORDER_LABEL = "emulator_order"
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0}
 _KEPT_RESULTS = 300
 
@@ -100,6 +103,7 @@ class Jobs:
         if _RUN_LABEL in labels:
             job.run_seconds = seconds_of(labels[_RUN_LABEL])
         job.shards = int(labels[_SHARDS_LABEL]) if _SHARDS_LABEL in labels else self.defaults.shards
+        job.is_as_stored = labels.get(_ORDER_LABEL) == "stored"
         with self._lock:
             taken = self._jobs.get((job.project, job.id))
             if taken is None:

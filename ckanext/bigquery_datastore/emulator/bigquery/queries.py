@@ -222,7 +222,7 @@ class Queries:
             job.schema = [
                 {**column, "name": name} for column, name in zip(job.schema, names, strict=True)
             ]
-            if not is_ordered(sql):
+            if not (job.is_as_stored or is_ordered(sql)):
                 job.rows = shuffled(job.rows, job.id)
         for key, value in (meta.statistics.get("query") or {}).items():
             if key not in ("totalBytesProcessed",):

@@ -40,14 +40,18 @@ def search(resource: str, **params: Any) -> dict[str, Any]:
 def asked(own_site) -> list[str]:
     """The requests since this was last asked, in their order: method and last words of the path.
 
-    Of a query the library made two before 3.31, a job and a look at it: they count as one.
+    Of a query the library made three before 3.31, a job and looks at it: they count as one.
     """
     found = own_site.seen(service="bigquery")["requests"]
     own_site.forget_requests()
     told = []
     for one in found:
-        if "/queries/" in one["path"] and one["method"] == "GET" and told[-1] == "POST jobs":
-            told[-1] = "POST queries"
+        is_look = one["method"] == "GET" and any(
+            f"/{of}/" in one["path"] for of in ("queries", "jobs")
+        )
+        if is_look and told[-1:] in (["POST jobs"], ["POST queries"]):
+            if "/queries/" in one["path"]:
+                told[-1] = "POST queries"
         else:
             told.append(f"{one['method']} {one['path'].rpartition('/')[2]}")
     return told
