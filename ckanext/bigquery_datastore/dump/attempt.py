@@ -6,6 +6,7 @@ import datetime as dt
 import hashlib
 from dataclasses import dataclass
 
+from ckanext.bigquery_datastore.dump.cuts import cuts
 from ckanext.bigquery_datastore.dump.objects import Headers, StoredObject
 from ckanext.bigquery_datastore.dump.plan import DumpPlan
 from ckanext.bigquery_datastore.dump.storage import Store, Taken
@@ -15,7 +16,8 @@ from ckanext.bigquery_datastore.dump.storage import Store, Taken
 class Attempt:
     """The claim on an export. ``number`` counts from 1; ``ordered`` as in DumpPlan.select_sql.
 
-    ``refused`` is the size in bytes of what was exported and then deleted, as it was too large.
+    ``refused`` is the size in bytes of what was exported and then deleted, as it was too large;
+    ``cuts`` are where its rows are cut into slices, for all who take it further.
     """
 
     generation: int
@@ -23,6 +25,7 @@ class Attempt:
     number: int = 1
     ordered: bool = True
     refused: int | None = None
+    cuts: tuple[int, ...] = ()
 
 
 def claim(ro: Store, rw: Store, plan: DumpPlan) -> Attempt | None:
@@ -35,11 +38,13 @@ def claim(ro: Store, rw: Store, plan: DumpPlan) -> Attempt | None:
 
 def claim_as(rw: Store, plan: DumpPlan, wanted: Attempt) -> Attempt | None:
     """Claim by compare-and-swap: ``wanted.generation`` is what may be replaced."""
+    found = cuts(plan) if wanted.ordered else ()
     headers = Headers(
         "application/octet-stream",
         metadata={
             "number": str(wanted.number),
             "ordered": str(wanted.ordered),
+            **({"cuts": " ".join(map(str, found))} if found else {}),
             **({} if wanted.refused is None else {"refused": str(wanted.refused)}),
         },
     )
@@ -56,6 +61,7 @@ def attempt_of(found: StoredObject) -> Attempt:
         number=int(found.metadata.get("number", 1)),
         ordered=found.metadata.get("ordered", "True") == "True",
         refused=int(found.metadata["refused"]) if "refused" in found.metadata else None,
+        cuts=tuple(map(int, found.metadata.get("cuts", "").split())),
     )
 
 

@@ -75,7 +75,9 @@ def upsert(
         query.write(client, sql, source.parameters)
     if not returning:
         return []
-    if not update_only and not records.is_numbered(batch):
+    if records.is_numbered(batch):
+        touched += (int(row[ID] or 0) for row in batch.rows)
+    elif not update_only:
         touched += range(first, first + len(batch.rows))
     where = _where(table, touched) if is_looked_for else "TRUE"
     return _written(client, table, batch, where)

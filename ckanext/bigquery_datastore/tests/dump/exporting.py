@@ -28,7 +28,7 @@ from google.cloud import bigquery, storage
 
 from ckanext.bigquery_datastore.backend.search.build import build
 from ckanext.bigquery_datastore.backend.table import lookup
-from ckanext.bigquery_datastore.dump import export, slices
+from ckanext.bigquery_datastore.dump import cuts, export
 from ckanext.bigquery_datastore.dump import plan as plans
 from ckanext.bigquery_datastore.dump.engine import Engine
 from ckanext.bigquery_datastore.dump.formats import FORMATS
@@ -178,7 +178,7 @@ def main(order: Mapping[str, Any]) -> None:
     place = Place(order["dataset"], order["bucket"], order.get("labels", {}))
     plan = place.plan(order["table"], order["format"])
     if "slice_bytes" in order:
-        slices.SLICE_BYTES = order["slice_bytes"]
+        cuts.SLICE_BYTES = order["slice_bytes"]
     if "kill_after" in order:
         die_after(order["kill_after"])
     sys.stdout.write("waiting\n")

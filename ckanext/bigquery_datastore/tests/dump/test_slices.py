@@ -12,8 +12,10 @@ from dataclasses import replace
 import pytest
 
 from ckanext.bigquery_datastore.backend.table.model import Partitions
+from ckanext.bigquery_datastore.dump import cuts as cuts_module
 from ckanext.bigquery_datastore.dump import slices as slices_module
 from ckanext.bigquery_datastore.dump.attempt import Attempt
+from ckanext.bigquery_datastore.dump.cuts import cuts
 from ckanext.bigquery_datastore.dump.export import Failure, Job
 from ckanext.bigquery_datastore.dump.slices import slices
 from ckanext.bigquery_datastore.dump.state import Ready, Running
@@ -39,13 +41,14 @@ def place(own_emulator: OwnEmulator, monkeypatch: pytest.MonkeyPatch) -> Iterato
             "SELECT n, CONCAT('name ', CAST(n AS STRING)) FROM UNNEST(GENERATE_ARRAY(1, 1000)) n"
         )
         size = place.bigquery.get_table(f"{place.dataset}.t").num_bytes
-        monkeypatch.setattr(slices_module, "SLICE_BYTES", -(-size // SLICES))
+        monkeypatch.setattr(cuts_module, "SLICE_BYTES", -(-size // SLICES))
         yield place
 
 
 def test_the_jobs_are_ranges_of_whole_partitions_of_one_moment(place: Place) -> None:
     plan = place.plan("t", "csv")
-    attempt = Attempt(7, dt.datetime(2026, 5, 6, 7, 8, 9, tzinfo=dt.timezone.utc))
+    moment = dt.datetime(2026, 5, 6, 7, 8, 9, tzinfo=dt.timezone.utc)
+    attempt = Attempt(7, moment, cuts=cuts(plan))
     made = slices(plan, attempt)
     assert len(made) == SLICES
     assert len({each.job_id for each in made}) == SLICES
@@ -57,15 +60,10 @@ def test_the_jobs_are_ranges_of_whole_partitions_of_one_moment(place: Place) -> 
     assert bounds[1:-1] == [(first, first + 50) for first in range(51, 951, 50)]
     assert bounds[-1] == (951,)
     assert "IS NULL" in made[-1].sql
-    # Not sorted, or by a visitor's wish, or of a part of the rows: one job, as it was.
-    one = [
-        slices(plan, replace(attempt, ordered=False)),
-        *(
-            slices(place.plan("t", "csv", **params), attempt)
-            for params in ({"sort": "name"}, {"limit": 5}, {"filters": {"name": "x"}})
-        ),
-    ]
-    assert [len(each) for each in one] == [1, 1, 1, 1]
+    # By a visitor's wish, or of a part of the rows: one job, as it was.
+    for params in ({"sort": "name"}, {"limit": 5}, {"filters": {"name": "x"}}):
+        assert cuts(place.plan("t", "csv", **params)) == ()
+    assert len(slices(plan, Attempt(7, moment, ordered=False))) == 1
 
 
 @pytest.mark.parametrize("format_name", ["csv", "parquet"])
@@ -112,7 +110,7 @@ def test_no_more_jobs_run_at_a_time_than_allowed(place: Place) -> None:
 @pytest.mark.parametrize("calls", [1, 5, 22, 23])
 def test_whoever_is_killed_the_next_one_finishes(place: Place, calls: int) -> None:
     """Calls: the claim, twenty jobs, the header line, the join, the deletes."""
-    process = spawn(place, "t", "csv", kill_after=calls, slice_bytes=slices_module.SLICE_BYTES)
+    process = spawn(place, "t", "csv", kill_after=calls, slice_bytes=cuts_module.SLICE_BYTES)
     release(process)
     assert process.wait(timeout=120) == -signal.SIGKILL
     assert place.file("t", "csv") == CSV
@@ -152,6 +150,16 @@ def test_jobs_are_told_of_as_one() -> None:
 def test_a_table_of_few_partitions_has_as_many_jobs_at_most(place: Place) -> None:
     plan = place.plan("t", "csv")
     wide = replace(plan.table, partitions=Partitions("_id", 1, 30_001, 300))
-    assert len(slices(replace(plan, table=wide), Attempt(7, plan.modified))) == 4
+    assert len(cuts(replace(plan, table=wide))) == 3
     whole = replace(plan.table, partitions=None)
-    assert len(slices(replace(plan, table=whole), Attempt(7, plan.modified))) == 1
+    assert cuts(replace(plan, table=whole)) == ()
+
+
+def test_a_process_of_another_mind_takes_the_cuts_of_the_claim(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = replace(place, labels={"emulator_run_seconds": "1"})
+    assert isinstance(slow.advance(place.plan("t", "csv"), seconds=0), Running)
+    monkeypatch.setattr(cuts_module, "SLICE_BYTES", cuts_module.SLICE_BYTES * 3)
+    assert place.file("t", "csv") == CSV
+    assert len(place.export_jobs()) == SLICES

@@ -162,6 +162,22 @@ def test_whatever_is_changed_the_table_is_as_it_should_be(monkeypatch: pytest.Mo
     assert paged == rows
 
 
+@pytest.mark.usefixtures("small_partitions")
+def test_records_that_mean_rows_by_key_and_by_number_come_back_all() -> None:
+    resource = make(50)
+    answer = call_action(
+        "datastore_upsert",
+        resource_id=resource,
+        records=[{"_id": 3, "n": 30}, {"k": "k40", "n": 400}, {"k": "new", "n": 1}],
+        include_records=True,
+    )
+    assert sorted((row["k"], row["n"]) for row in answer["records"]) == [
+        ("k3", 30),
+        ("k40", 400),
+        ("new", 1),
+    ]
+
+
 def as_before(resource: str) -> None:
     """Make the table anew as earlier versions did: without partitions."""
     client = clients.bigquery_rw()
