@@ -24,6 +24,7 @@ from ckanext.bigquery_datastore.errors import ConfigError
 @tk.blanket.config_declarations
 @tk.blanket.blueprints
 @tk.blanket.actions
+@tk.blanket.auth_functions
 @tk.blanket.cli
 @tk.blanket.helpers
 class BigQueryDatastorePlugin(p.SingletonPlugin, DefaultTranslation):
