@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from ckan.plugins import toolkit as tk
 from flask import Blueprint, Response, jsonify
+from werkzeug.exceptions import Forbidden, NotFound
 
 from ckanext.bigquery_datastore import config, load_words, others
 from ckanext.bigquery_datastore.errors import BigQueryDatastoreError
@@ -90,8 +91,8 @@ def delete(id: str, resource_id: str) -> Response:
         tk.h.flash_success(tk._("The table and its data dictionary have been deleted."))
     except tk.ObjectNotFound:
         tk.h.flash_notice(tk._("This resource has no table in the DataStore."))
-    except tk.NotAuthorized:
-        tk.abort(403, tk._("You may not delete this table."))
+    except tk.NotAuthorized as err:
+        raise Forbidden(tk._("You may not delete this table.")) from err
     except (tk.ValidationError, BigQueryDatastoreError) as err:
         tk.h.flash_error(_sentence(err))
     return _back(found)
@@ -113,18 +114,18 @@ def _in_place_of_others() -> str | None:
 def _found(id: str, resource_id: str) -> Found:
     """The dataset and its resource, for who may change them; an answer of 404 or 403 otherwise."""
     if not config.is_active():
-        tk.abort(404)
+        raise NotFound
     try:
         dataset = tk.get_action("package_show")({}, {"id": id})
         resource = tk.get_action("resource_show")({}, {"id": resource_id})
-    except (tk.ObjectNotFound, tk.NotAuthorized):
-        tk.abort(404, tk._("Resource not found"))
+    except (tk.ObjectNotFound, tk.NotAuthorized) as err:
+        raise NotFound(tk._("Resource not found")) from err
     if resource["package_id"] != dataset["id"]:
-        tk.abort(404, tk._("Resource not found"))
+        raise NotFound(tk._("Resource not found"))
     try:
         tk.check_access("resource_update", {}, {"id": resource_id})
-    except tk.NotAuthorized:
-        tk.abort(403, tk._("Only who may change the resource sees how it is loaded."))
+    except tk.NotAuthorized as err:
+        raise Forbidden(tk._("Only who may change the resource sees how it is loaded.")) from err
     return Found(dataset, resource)
 
 
@@ -155,6 +156,6 @@ def _back(found: Found) -> Response:
 
 
 def _sentence(err: Exception) -> str:
-    if isinstance(err, tk.ValidationError):
-        return " ".join(str(text) for text in err.error_summary.values())
-    return str(err)
+    # CKAN's ValidationError names a sentence for each parameter.
+    summary = getattr(err, "error_summary", None)
+    return " ".join(map(str, summary.values())) if summary else str(err)
