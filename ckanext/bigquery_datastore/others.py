@@ -88,7 +88,7 @@ def say_so() -> None:
     held = held_back()
     for row in beside():
         if row not in held:
-            log.info(
+            log.warning(
                 "Plugin %s loads uploads, 250 rows a call; with %s = true, whole files are loaded "
                 "by bigquery_datastore instead (run `%s`).",
                 *(row.plugin, config.LOAD_ON_UPLOAD, WORKER),

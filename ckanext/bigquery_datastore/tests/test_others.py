@@ -5,7 +5,6 @@ With the real ckanext-xloader, listed before ours and behind it.
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 import pytest
@@ -15,9 +14,9 @@ from ckan.plugins import toolkit as tk
 from ckan.tests import factories
 from ckan.tests.helpers import call_action
 
-from ckanext.bigquery_datastore import others
+from ckanext.bigquery_datastore import config, others
 
-pytestmark = pytest.mark.usefixtures("clean_db", "datastore", "with_plugins")
+pytestmark = pytest.mark.usefixtures("non_clean_db", "datastore", "with_plugins")
 
 OURS = "bigquery_datastore datastore"
 TOKEN = pytest.mark.ckan_config("ckanext.xloader.api_token", "a-token")
@@ -27,11 +26,6 @@ BOTH_ORDERS = pytest.mark.parametrize(
         pytest.param(names, marks=pytest.mark.ckan_config("ckan.plugins", names))
         for names in (f"xloader {OURS}", f"{OURS} xloader")
     ],
-)
-DATAPUSHER = (
-    pytest.mark.ckan_config("ckan.plugins", f"{OURS} datapusher"),
-    pytest.mark.ckan_config("ckan.datapusher.url", "http://127.0.0.1:9/"),
-    pytest.mark.ckan_config("ckan.datapusher.api_token", "a-token"),
 )
 
 
@@ -56,8 +50,11 @@ def uploaded(**more: Any) -> dict[str, Any]:
     )
 
 
-def said(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [r.getMessage() for r in caplog.records if r.name == others.__name__]
+def said_at_start(caplog: pytest.LogCaptureFixture) -> str:
+    """The one sentence that the log has from the start of the site."""
+    told = [r.getMessage() for r in caplog.get_records("setup") if r.name == others.__name__]
+    assert len(set(told)) == 1
+    return told[0]
 
 
 @TOKEN
@@ -69,13 +66,10 @@ def test_xloader_is_held_back_and_its_button_loads_with_ours(
     assert not any("xloader" in title for title in queued())
     for queue in jobs.get_all_queues():
         queue.empty()
-    with caplog.at_level(logging.INFO):
-        others.say_so()
-        submitted = tk.get_action("xloader_submit")(
-            {"ignore_auth": True}, {"resource_id": resource["id"]}
-        )
-    assert submitted is False and not queued()
-    sentence = said(caplog)[0]
+    by_hook = {"ignore_auth": True}
+    assert tk.get_action("xloader_submit")(by_hook, {"resource_id": resource["id"]}) is False
+    assert not queued()
+    sentence = said_at_start(caplog)
     assert sentence.startswith("Plugin xloader is held back")
     assert "ckan.plugins" in sentence and others.WORKER in sentence
 
@@ -110,7 +104,7 @@ def test_xloader_is_held_back_and_its_button_loads_with_ours(
 
 @TOKEN
 @pytest.mark.ckan_config("ckan.plugins", f"{OURS} xloader")
-@pytest.mark.ckan_config("ckanext.bigquery_datastore.load_on_upload", "false")
+@pytest.mark.ckan_config(config.LOAD_ON_UPLOAD, "false")
 def test_xloader_stays_held_back_where_nothing_is_loaded_by_itself() -> None:
     from ckanext.xloader import action
 
@@ -121,17 +115,19 @@ def test_xloader_stays_held_back_where_nothing_is_loaded_by_itself() -> None:
     assert not queued()
 
 
+@pytest.mark.ckan_config("ckan.plugins", f"{OURS} datapusher")
+@pytest.mark.ckan_config("ckan.datapusher.url", "http://127.0.0.1:9/")
+@pytest.mark.ckan_config("ckan.datapusher.api_token", "a-token")
 @pytest.mark.parametrize(
-    ("option", "loads"),
+    "loads",
     [
-        pytest.param("true", "ours", marks=DATAPUSHER),
-        pytest.param("false", "datapusher", marks=DATAPUSHER),
+        pytest.param(who, marks=pytest.mark.ckan_config(config.LOAD_ON_UPLOAD, option))
+        for option, who in {"true": "ours", "false": "datapusher"}.items()
     ],
 )
 def test_one_option_says_whether_datapusher_loads_or_we(
-    option: str, loads: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    loads: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setitem(tk.config, "ckanext.bigquery_datastore.load_on_upload", option)
     pushed: list[str] = []
 
     def post(url: str, data: str, **_: Any) -> Any:
@@ -143,19 +139,18 @@ def test_one_option_says_whether_datapusher_loads_or_we(
 
     # The boundary: DataPusher is a server of its own.
     monkeypatch.setattr("ckanext.datapusher.logic.action.requests.post", post)
-    with caplog.at_level(logging.INFO):
-        others.say_so()
     resource = uploaded()
     wish = {"resource_id": resource["id"]}
     user = factories.Sysadmin()["name"]
     if loads == "ours":
         assert not pushed
-        assert "held back" in said(caplog)[0] and "= false" in said(caplog)[0]
+        sentence = said_at_start(caplog)
+        assert "held back" in sentence and f"{config.LOAD_ON_UPLOAD} = false" in sentence
         assert tk.get_action("datapusher_submit")({"user": user}, wish) is True
         assert not pushed
         state = call_action("bigquery_load_status", **wish)["state"]
         assert state == "waiting"
     else:
         assert pushed == ["http://127.0.0.1:9/job"]
-        assert "250 rows a call" in said(caplog)[0]
+        assert "250 rows a call" in said_at_start(caplog)
         assert not any(name.endswith(":bigquery_loads") for name in queued())
