@@ -19,6 +19,7 @@ from ckanext.bigquery_datastore import config, jobs, withdrawal
 from ckanext.bigquery_datastore.backend import BigQueryBackend
 from ckanext.bigquery_datastore.backend.designer import form
 from ckanext.bigquery_datastore.errors import ConfigError
+from ckanext.bigquery_datastore.loading import watch
 
 
 @tk.blanket.config_declarations
@@ -60,6 +61,7 @@ class BigQueryDatastorePlugin(p.SingletonPlugin, DefaultTranslation):
         except ConfigError as err:
             raise CkanConfigurationException(str(err)) from err
         withdrawal.watch()
+        watch.watch()
 
     # IColumnConstraints
 
