@@ -19,6 +19,7 @@ from ckanext.bigquery_datastore import config, jobs, load_views, others, views, 
 from ckanext.bigquery_datastore.backend import BigQueryBackend
 from ckanext.bigquery_datastore.backend.designer import form
 from ckanext.bigquery_datastore.errors import ConfigError
+from ckanext.bigquery_datastore.loading import watch
 
 
 @others.stands_before
@@ -63,6 +64,7 @@ class BigQueryDatastorePlugin(p.SingletonPlugin, DefaultTranslation):
         except ConfigError as err:
             raise CkanConfigurationException(str(err)) from err
         withdrawal.watch()
+        watch.watch()
         others.say_so()
 
     # IXloader, IDataPusher of DataPusher+

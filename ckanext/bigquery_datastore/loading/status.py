@@ -10,13 +10,17 @@ import dataclasses
 import datetime as dt
 import json
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import sqlalchemy as sa
 from ckan import model
 from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.exc import DBAPIError
+
+from ckanext.bigquery_datastore.backend.write import lock
 
 #: ``task_type`` and ``key`` of the row; its ``entity_type`` is "resource".
 KEY = "bigquery_load"
@@ -31,7 +35,8 @@ class Status:
     ``state``: "none", "waiting", "loading", "complete" or "error". ``step``: "reading",
     "uploading", "loading", "typing" or "replacing". ``progress`` is from 0 to 1. Times are ISO, in
     UTC. ``again`` is the wish of a load that is to follow this one. ``loaded`` is what the last
-    load that ended well has read (``file``, ``wish``, ``etag``, ``modified``).
+    load that ended well has read (``file``, ``told``, ``wish``, ``rows``). ``by_hand``: a command
+    takes its steps, no worker. ``tries``: how often the step has been begun.
     """
 
     state: str = "none"
@@ -52,6 +57,8 @@ class Status:
     again: Mapping[str, Any] | None = None
     loaded: Mapping[str, Any] | None = None
     seen: str | None = None
+    by_hand: bool = False
+    tries: int = 0
 
     @property
     def is_active(self) -> bool:
@@ -71,6 +78,19 @@ class Status:
             return self
         line = {"time": now(), "level": level, "message": message}
         return replace(self, log=(*self.log, line)[-_LOG_LINES:])
+
+
+def fresh(before: Status, wish: Mapping[str, Any], force: bool) -> Status:
+    """A load that waits, of a resource whose last one is over."""
+    return Status(
+        state="waiting",
+        attempt=uuid.uuid4().hex,
+        wish=wish,
+        force=force,
+        requested=now(),
+        bad_rows=before.bad_rows,
+        loaded=before.loaded,
+    ).told("The load waits for a worker: ckan jobs worker bigquery_loads")
 
 
 def now() -> str:
@@ -123,6 +143,33 @@ def change(resource_id: str, how: Callable[[Status], Status]) -> Status:
             row.on_conflict_do_update(index_elements=["entity_id", "task_type", "key"], set_=values)
         )
     return after
+
+
+@contextmanager
+def at_work(resource_id: str) -> Iterator[bool]:
+    """The right to take the steps of a resource's load; whether it could be had.
+
+    It ends with its process, however that ends: a step whose right is free has nobody at work.
+    """
+    with model.meta.engine.connect() as connection:
+        transaction = connection.begin()
+        for name, value in lock.SETTINGS.items():
+            connection.execute(sa.text(f"SET LOCAL {name} = {value}"))
+        held = connection.execute(
+            sa.text("SELECT pg_try_advisory_xact_lock(hashtextextended(:name, 0))"),
+            {"name": f"{KEY} at work {resource_id}"},
+        ).scalar()
+        try:
+            yield bool(held)
+        finally:
+            with suppress(DBAPIError):
+                transaction.rollback()
+
+
+def is_at_work(resource_id: str) -> bool:
+    """Whether somebody has that right."""
+    with at_work(resource_id) as is_ours:
+        return not is_ours
 
 
 def forget(resource_id: str) -> None:
