@@ -93,8 +93,8 @@ def delimiter(head: str, *, is_whole: bool) -> str:
     found = ""
     for place, candidate in enumerate(DELIMITERS):
         score = _score(head, candidate, is_whole)
-        if score and (best is None or (*score, -place) > best):
-            best, found = (*score, -place), candidate
+        if score and (best is None or (*score, place) > best):
+            best, found = (*score, place), candidate
     if found:
         return found
     # One column: what stands in none of its values keeps them whole.
