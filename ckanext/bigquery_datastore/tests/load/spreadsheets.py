@@ -34,7 +34,8 @@ def xlsx(sheets: Sheets) -> bytes:
             f'Type="{_RELATIONS}/officeDocument" Target="xl/workbook.xml"/></Relationships>'
         ),
         "xl/workbook.xml": (
-            f'<workbook xmlns="{_MAIN}" xmlns:r="{_RELATIONS}"><sheets>{entries}</sheets></workbook>'
+            f'<workbook xmlns="{_MAIN}" xmlns:r="{_RELATIONS}">'
+            f"<sheets>{entries}</sheets></workbook>"
         ),
         "xl/_rels/workbook.xml.rels": (
             f'<Relationships xmlns="{_PACKAGE}/relationships">{targets}</Relationships>'

@@ -297,6 +297,6 @@ def test_a_zip_must_hold_one_table():
         for name in ("a.csv", "b.csv", "readme.txt"):
             archive.writestr(name, "x")
     counted = Counted(io.BytesIO(out.getvalue()), Limits(), lambda count: None)
-    with pytest.raises(BadRequest, match="must hold one table; it holds 2: a.csv, b.csv"):  # noqa: SIM117
+    with pytest.raises(BadRequest, match=r"must hold one table; it holds 2: a\.csv, b\.csv"):  # noqa: SIM117
         with unpacked(counted, "a.zip", None, Limits(), None):
             pass
