@@ -34,7 +34,7 @@ from ckanext.bigquery_datastore.loading.status import Status
     "--format",
     "format_name",
     type=click.Choice(list(KINDS)),
-    help="The file's format, where its name does not tell it (.gz and .zip are found by themselves).",
+    help="The file's format, where its name does not tell it (.gz and .zip are found).",
 )
 @click.option("--sheet", metavar="NAME", help="The sheet of a spreadsheet; the first by default.")
 @click.option("--null", metavar="TEXT", help="What stands for a missing value in a CSV, e.g. NA.")
@@ -65,8 +65,8 @@ def load_file(
     force: bool,
     **options: Any,
 ) -> None:
-    """Load the rows of FILE into the table of RESOURCE (its id): a file, or an address, of CSV, TSV,
-    NDJSON, Parquet, Excel or OpenDocument. Without FILE, the resource's own file is loaded.
+    """Load the rows of FILE into the table of RESOURCE (its id): a file, or an address, of CSV,
+    TSV, NDJSON, Parquet, Excel or OpenDocument. Without FILE, the resource's own file is loaded.
 
     A column _id is added: the place of the row in the file. A file that has one already, as
     downloads have, is numbered anew.
@@ -90,7 +90,7 @@ def load_file(
         source = _source(known, file, options["format"])
         wish = _wish(known, mode, options)
         ended = _loaded(found.id, source, wish, force or file is not None, source.name)
-        for line in ended.log[2:-1]:
+        for line in ended.log[1:-1]:
             click.echo(line["message"], err=True)
         if ended.bad_rows:
             click.echo(f"Rows that were set aside: {ended.bad_rows} in the bucket", err=True)

@@ -93,8 +93,8 @@ def delimiter(head: str, *, is_whole: bool) -> str:
     found = ""
     for place, candidate in enumerate(DELIMITERS):
         score = _score(head, candidate, is_whole)
-        if score and (best is None or (*score, -place) > best):
-            best, found = (*score, -place), candidate
+        if score and (best is None or (*score, place) > best):
+            best, found = (*score, place), candidate
     if found:
         return found
     # One column: what stands in none of its values keeps them whole.
@@ -116,7 +116,7 @@ def _score(head: str, candidate: str, is_whole: bool) -> tuple[float, int] | Non
 
 
 def _fit(row: Sequence[str], width: int) -> float:
-    """A row of one cell speaks against a delimiter; one that is too long or short, little for it."""
+    """A row of one cell speaks against a delimiter; one too long or too short, a little for it."""
     if len(row) == width or (len(row) > width and not any(row[width:])):
         return 1.0
     return 0.4 if len(row) > 1 else 0.0

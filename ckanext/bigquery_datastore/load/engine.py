@@ -83,9 +83,10 @@ def _advance(load: Load, read: Read, told: Told, seconds: float) -> At | Ended:
         _asked(load, f"typing{number}", statement, seconds)
         for number, statement in enumerate(typed.statements(load, read))
     ]
-    if None in jobs:
-        return At("typing", read, waits=True)
     for each in jobs:
+        if each is None:
+            return At("typing", read, waits=True)
+    for each in filter(None, jobs):
         with clients.told("the types of the columns"):
             (row,) = each.result(job_retry=None, **clients.budget())
         values += row.values()

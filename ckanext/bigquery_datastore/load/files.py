@@ -211,7 +211,7 @@ def lines(content: IO[bytes]) -> Iterator[bytes]:
 
 
 class Recoded:
-    """The lines of a file in another encoding, in UTF-8. ``old_mac``: a carriage return ends one."""
+    """The lines of a file in another encoding, in UTF-8. ``old_mac``: a return ends one."""
 
     def __init__(self, content: IO[bytes], encoding: str, *, old_mac: bool = False) -> None:
         self._encoding = encoding

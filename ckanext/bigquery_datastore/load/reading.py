@@ -118,8 +118,8 @@ def _check_mode(load: Load, table: Table | None) -> None:
         return
     if table is None or not table.primary_key:
         raise BadRequest(
-            "Rows can be upserted where the table has a primary key. Make it (datastore_create with "
-            '"primary_key"), or load the file in the mode replace or append.'
+            "Rows can be upserted where the table has a primary key. Make it (datastore_create "
+            'with "primary_key"), or load the file in the mode replace or append.'
         )
 
 

@@ -210,13 +210,13 @@ def _well_formed(text: bytes, separator: bytes) -> int:
     if len(parts) % 2 == 0 or b"\0" in text:
         return 0
     count, last = 1, len(parts) - 1
-    for place in range(0, len(parts), 2):
-        outside = parts[place]
+    for number in range(0, len(parts), 2):
+        outside = parts[number]
         if not outside:
             continue  # the record's end, or a quote that is doubled
-        if place > 0 and not outside.startswith(separator):
+        if number > 0 and not outside.startswith(separator):
             return 0
-        if place < last and not outside.endswith(separator):
+        if number < last and not outside.endswith(separator):
             return 0
         if b"\r" in outside or b"\n" in outside:
             return 0

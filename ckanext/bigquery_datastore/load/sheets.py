@@ -17,7 +17,7 @@ from python_calamine import CalamineError, CalamineWorkbook, PasswordError, Work
 from ckanext.bigquery_datastore.errors import BadRequest
 from ckanext.bigquery_datastore.load.records import Record, written
 
-#: Beyond it a sheet is to be saved as CSV: what it takes of a worker's memory is several times that.
+#: Beyond it a sheet is to be saved as CSV: a worker needs several times as much memory.
 SHEET_BYTES = 250 * 10**6
 UNPACKED_BYTES = 10**9
 

@@ -147,7 +147,7 @@ def _text(column: str, day_first: bool = False) -> str:
 
 
 def _year_first(text: str) -> str:
-    """31.12.2024 and 1/2/2024 as 2024-12-31 and 2024-2-1, which a cast takes; others as they are."""
+    """31.12.2024 and 1/2/2024 as 2024-12-31 and 2024-2-1, which a cast takes; others stay."""
     return (
         f"REGEXP_REPLACE({text}, r'^([0-9]{{1,2}})[./-]([0-9]{{1,2}})[./-]([0-9]{{4}})', "
         r"r'\3-\2-\1')"

@@ -63,7 +63,9 @@ def by_hand(
             raise Busy(f"Another load of {resource_id} is at work. Try again in a moment.")
         now = status.change(
             resource_id,
-            lambda before: replace(status.fresh(before, wish.to_json(), force), by_hand=True),
+            lambda before: replace(
+                status.fresh(before, wish.to_json(), force), by_hand=True, log=()
+            ),
         )
         attempt = now.attempt
         while now.is_active and now.attempt == attempt:

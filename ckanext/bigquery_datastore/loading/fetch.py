@@ -117,16 +117,14 @@ def is_public(text: str) -> bool:
     """Whether an address is one of the internet's."""
     found = ipaddress.ip_address(text.partition("%")[0])
     if isinstance(found, ipaddress.IPv6Address):
-        inner = found.ipv4_mapped or found.sixtofour or (found.teredo or (None, None))[1]
         if found in _NAT64:
-            inner = ipaddress.IPv4Address(int(found) & 0xFFFFFFFF)
-        if found in _LOCAL_NAT64:
+            return is_public(str(ipaddress.IPv4Address(int(found) & 0xFFFFFFFF)))
+        if found.ipv4_mapped is not None:
+            return is_public(str(found.ipv4_mapped))
+        inner = found.sixtofour or (found.teredo or (None, None))[1]
+        if found in _LOCAL_NAT64 or found.is_site_local:
             return False
         if inner is not None and not is_public(str(inner)):
-            return False
-        if found.ipv4_mapped is not None:
-            return True
-        if found.is_site_local:
             return False
     return found.is_global and not found.is_multicast and not found.is_reserved
 
