@@ -25,7 +25,7 @@ stack: ## bring up everything, the demo site included; writes .stack/env for a s
 services: ## everything but the demo site: what the tests need
 	@dev/stack up services
 
-restart: ## the demo site alone, to run changed code
+restart: ## the demo site and its workers alone, to run changed code
 	@dev/stack restart
 
 stop: ## end what was started here, and nothing else

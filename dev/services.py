@@ -61,13 +61,14 @@ class Supervisor:
 
     def start(self, service: Service) -> str:
         """Start the service and wait until it is healthy; nothing to do when it is both already."""
-        where = "port " + ", ".join(str(port) for port in service.ports)
+        ports = ", ".join(str(port) for port in service.ports)
+        where = f", port {ports}" if ports else ""
         running = self.running(service.name)
         if running:
             same = (running.variant, running.ports) == (service.variant, service.ports)
             # A busy service may answer late: others may be using it right now.
             if same and _within(30, service.healthy):
-                return f"runs already, {where}"
+                return f"runs already{where}"
             self.stop(service.name)
         for port in service.ports:
             if port_answers(port):
@@ -78,7 +79,7 @@ class Supervisor:
         log = self.logs / f"{service.name}.log"
         process = self._spawn(service, log)
         self._await_health(service, process, log)
-        return f"started, {where}"
+        return f"started{where}"
 
     def running(self, name: str) -> Running | None:
         """The process noted for this service, if it lives and is still the one that was noted."""
@@ -170,6 +171,17 @@ def redis_answers(port: int) -> bool:
             connection.sendall(b"PING\r\n")
             return connection.recv(7) == b"+PONG\r\n"
     except OSError:
+        return False
+
+
+def queue_has_worker(port: int, database: int, queue: str) -> bool:
+    """Whether a worker of RQ has said at Redis that it listens to the queue."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=1) as connection:
+            connection.sendall(f"SELECT {database}\r\nSCARD rq:workers:{queue}\r\n".encode())
+            with connection.makefile("rb") as said:
+                return said.readline() == b"+OK\r\n" and int(said.readline()[1:]) > 0
+    except (OSError, ValueError):
         return False
 
 

@@ -42,11 +42,16 @@ def place_settings(place: Place) -> dict[str, str]:
     }
 
 
+def site_id(version: Version) -> str:
+    """What the names of the site's queues begin with, among others."""
+    return f"stack_{version.tag}"
+
+
 def site_settings(version: Version) -> dict[str, str]:
     return {
         "ckan.site_url": SITE_URL,
         "ckan.site_title": "CKAN on BigQuery",
-        "ckan.site_id": f"stack_{version.tag}",
+        "ckan.site_id": site_id(version),
         "ckan.plugins": "bigquery_datastore datastore datatables_view text_view",
         "ckan.storage_path": str(version.folder / "storage"),
         "ckan.auth.create_user_via_web": "false",
@@ -117,7 +122,7 @@ def make_bigquery_dataset(dataset: str, location: str) -> str:
 def seed(version: Version, log: Path) -> str:
     """Tables, users, organisations, datasets and API tokens of the demo site, once."""
     tokens = _tokens_file(version)
-    if tokens.exists():
+    if tokens.exists() and json.loads(tokens.read_text()).keys() >= {"CKAN_EDITOR_PASSWORD"}:
         return "up to date"
     command = [str(version.bin / "python"), str(REPOSITORY / "dev" / "seed.py"), str(tokens)]
     run(

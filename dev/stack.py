@@ -1,7 +1,7 @@
 """The local stack: all that a CKAN site on BigQuery needs, on this machine, without any account.
 
     stack.py up [STEP …]   bring up the demo site, or only these steps and what they stand on
-    stack.py restart       the CKAN site alone, to run changed code; or the services named
+    stack.py restart       the CKAN site and its workers, to run changed code; or those named
     stack.py down          end what was started here, and nothing else
     stack.py status        what runs
     stack.py clean         down, and remove all that it keeps
@@ -50,7 +50,7 @@ from layout import (
     postgresql_data,
 )
 from machine import StackError, install_for_ckan, install_for_services, user_of_postgresql
-from services import Service, Supervisor, redis_answers, url_answers
+from services import Service, Supervisor, queue_has_worker, redis_answers, url_answers
 from steps import Step, run_steps
 from venv_of import install_ckan
 
@@ -105,15 +105,32 @@ def services(version: Version) -> dict[str, Service]:
             ports=(CKAN,),
             command=SERVERS[SERVER](version),
             healthy=lambda: url_answers(f"{SITE_URL}/api/3/action/status_show"),
-            env={
-                "CKAN_INI": str(version.ini),
-                "BIGQUERY_EMULATOR_HOST": BIGQUERY_URL,
-                "STORAGE_EMULATOR_HOST": STORAGE_URL,
-            },
+            env=_site_env(version),
             variant=f"{version.ckan} {SERVER} {site_config.digest(version)}",
         ),
+        *(_worker(version, name, queue) for name, queue in WORKERS.items()),
     ]
     return {row.name: row for row in rows}
+
+
+def _worker(version: Version, name: str, queue: str) -> Service:
+    number, site = version.site.redis, site_config.site_id(version)
+    return Service(
+        name=name,
+        ports=(),
+        command=[str(version.bin / "ckan"), "-c", str(version.ini), "jobs", "worker", queue],
+        healthy=lambda: queue_has_worker(REDIS, number, f"ckan:{site}:{queue}"),
+        env=_site_env(version),
+        variant=f"{version.ckan} {site_config.digest(version)}",
+    )
+
+
+def _site_env(version: Version) -> dict[str, str]:
+    return {
+        "CKAN_INI": str(version.ini),
+        "BIGQUERY_EMULATOR_HOST": BIGQUERY_URL,
+        "STORAGE_EMULATOR_HOST": STORAGE_URL,
+    }
 
 
 def _gunicorn(version: Version) -> list[str]:
@@ -131,6 +148,10 @@ def _uvicorn(version: Version) -> list[str]:
         *("--loop", "asyncio", "--timeout-graceful-shutdown", "10"),
     ]
 
+
+# A queue has a worker of its own: a load does not wait for an export, which lets its table rest.
+WORKERS = {"loads": "bigquery_loads", "exports": "bigquery_exports"}
+SITE = ("ckan", *WORKERS)
 
 SERVERS = {"wsgi": _gunicorn, "asgi": _uvicorn}
 
@@ -190,13 +211,13 @@ def steps(version: Version, supervisor: Supervisor) -> list[Step]:
             ("databases", "cores", "redis", "ini", "dataset"),
             log("seed"),
         ),
-        start("ckan", ("seed",)),
+        *(start(name, ("seed",)) for name in SITE),
     ]
 
 
 def up(version: Version, supervisor: Supervisor, wanted: list[str]) -> None:
     began = time.monotonic()
-    wanted = wanted or ["services", "ckan"]
+    wanted = wanted or ["services", *SITE]
     run_steps(steps(version, supervisor), wanted)
     env = site_config.write_env(version, site="ckan" in wanted)
     print(
@@ -239,9 +260,9 @@ def main(arguments: list[str]) -> int:
             if command == "up":
                 up(version, supervisor, rest)
             elif command == "restart":
-                for name in rest or ["ckan"]:
+                for name in rest or SITE:
                     supervisor.stop(name)
-                up(version, supervisor, rest or ["ckan"])
+                up(version, supervisor, rest or list(SITE))
             elif command == "down":
                 down(supervisor)
             elif command == "clean":

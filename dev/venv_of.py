@@ -37,6 +37,9 @@ def install_ckan(version: Version, log: Path) -> str:
         hint=hint,
         cwd=REPOSITORY,
     )
+    # ckanext-xloader brings a file that ends the namespace which CKAN and the extension share.
+    for file in version.venv.glob("lib/python3*/site-packages/ckanext/__init__.py"):
+        file.unlink()
     stamp.write_text(wanted)
     return f"CKAN {version.ckan} and the extension installed with {python}"
 

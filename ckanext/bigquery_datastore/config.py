@@ -49,6 +49,11 @@ DUMP_SQL_RESULT_BYTES = PREFIX + "dump_sql_result_bytes"
 WAITING_REQUESTS = PREFIX + "waiting_requests"
 STREAMING_REQUESTS = PREFIX + "streaming_requests"
 ASGI_THREADS = PREFIX + "asgi_threads"
+LOAD_ON_UPLOAD = PREFIX + "load_on_upload"
+LOAD_DAY_FIRST = PREFIX + "load_day_first"
+LOAD_MAXIMUM_BYTES = PREFIX + "load_maximum_bytes"
+LOAD_TIMEOUT_SECONDS = PREFIX + "load_timeout_seconds"
+LOAD_ALLOWED_HOSTS = PREFIX + "load_allowed_hosts"
 
 # Options that the environment may give where the configuration file does not.
 ENVIRONMENT = {
@@ -236,6 +241,30 @@ def asgi_threads() -> int:
     return _number(ASGI_THREADS, 1, 1000, 8)
 
 
+def load_on_upload() -> bool:
+    """Whether a new or changed file is loaded by itself."""
+    return is_active() and tk.asbool(tk.config.get(LOAD_ON_UPLOAD, True))
+
+
+def load_day_first() -> bool:
+    return tk.asbool(tk.config.get(LOAD_DAY_FIRST, False))
+
+
+def load_maximum_bytes() -> int | None:
+    """The most bytes that a file to be loaded may have, packed or unpacked, or None."""
+    return _number(LOAD_MAXIMUM_BYTES, 0, 2**63 - 1, 100_000_000_000) or None
+
+
+def load_timeout_seconds() -> int:
+    """How long the reading of one file may take."""
+    return _number(LOAD_TIMEOUT_SECONDS, 10, 24 * 3600, 6 * 3600)
+
+
+def load_allowed_hosts() -> frozenset[str]:
+    """Hosts, as they stand in URLs, that files are fetched from whatever their address is."""
+    return frozenset(host.lower() for host in tk.aslist(tk.config.get(LOAD_ALLOWED_HOSTS) or []))
+
+
 def validate() -> None:
     """Raise :class:`ConfigError` for the first option that has a wrong value."""
     if _place("ckan.datastore.write_url") != _place("ckan.datastore.read_url"):
@@ -345,4 +374,6 @@ _GETTERS: tuple[Callable[[], object], ...] = (
     waiting_requests,
     streaming_requests,
     asgi_threads,
+    load_maximum_bytes,
+    load_timeout_seconds,
 )

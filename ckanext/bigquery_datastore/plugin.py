@@ -15,15 +15,18 @@ from ckanext.datastore.backend import DatastoreBackend
 from ckanext.datastore.interfaces import IDatastoreBackend
 from ckanext.tabledesigner.interfaces import ColumnConstraint, IColumnConstraints
 
-from ckanext.bigquery_datastore import config, jobs, withdrawal
+from ckanext.bigquery_datastore import config, jobs, load_views, others, views, withdrawal
 from ckanext.bigquery_datastore.backend import BigQueryBackend
 from ckanext.bigquery_datastore.backend.designer import form
 from ckanext.bigquery_datastore.errors import ConfigError
+from ckanext.bigquery_datastore.loading import watch
 
 
+@others.stands_before
 @tk.blanket.config_declarations
-@tk.blanket.blueprints
+@tk.blanket.blueprints([views.bigquery_datastore, load_views.bigquery_datastore_load])
 @tk.blanket.actions
+@tk.blanket.auth_functions
 @tk.blanket.cli
 @tk.blanket.helpers
 class BigQueryDatastorePlugin(p.SingletonPlugin, DefaultTranslation):
@@ -32,6 +35,8 @@ class BigQueryDatastorePlugin(p.SingletonPlugin, DefaultTranslation):
     p.implements(p.ITranslation)
     p.implements(IDatastoreBackend, inherit=True)
     p.implements(IColumnConstraints)
+    for _other in others.interfaces():
+        p.implements(_other, inherit=True)
 
     # IDatastoreBackend
 
@@ -59,6 +64,14 @@ class BigQueryDatastorePlugin(p.SingletonPlugin, DefaultTranslation):
         except ConfigError as err:
             raise CkanConfigurationException(str(err)) from err
         withdrawal.watch()
+        watch.watch()
+        others.say_so()
+
+    # IXloader, IDataPusher of DataPusher+
+
+    def can_upload(self, resource_id: str) -> bool:
+        """Whether those two may load a resource: they would write to PostgreSQL."""
+        return not config.is_active()
 
     # IColumnConstraints
 

@@ -17,6 +17,7 @@ from ckanext.bigquery_datastore.dump.objects import ROOT, SQL, StoredObject
 from ckanext.bigquery_datastore.dump.state import FILES
 from ckanext.bigquery_datastore.dump.storage import Store
 from ckanext.bigquery_datastore.errors import OutsideError
+from ckanext.bigquery_datastore.load.attempt import BAD_ROWS
 
 log = logging.getLogger(__name__)
 
@@ -25,9 +26,12 @@ PURGE_SECONDS = 10
 
 
 def purge(resource_ids: Iterable[str]) -> None:
-    """Delete the exports of these resources, and those of queries: they may hold the same rows."""
+    """Delete the exports of these resources, and those of queries: they may hold the same rows, as
+    do rows that a load has set aside."""
     until = time.monotonic() + PURGE_SECONDS
-    prefixes = [f"{ROOT}{name}" for name in (*(f"{id}/" for id in resource_ids), SQL)]
+    ids = list(resource_ids)
+    prefixes = [f"{ROOT}{name}" for name in (*(f"{id}/" for id in ids), SQL)]
+    prefixes += [f"{BAD_ROWS}{id}/" for id in ids]
     for prefix in prefixes:
         FILES.forget_under(prefix)
         try:

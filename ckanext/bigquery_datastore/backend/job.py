@@ -51,13 +51,16 @@ UNKNOWN = (
 Submit = Callable[[str], Any]
 
 
-def ended(client: bigquery.Client, submit: Submit, deadline: float) -> Any:
+def ended(
+    client: bigquery.Client, submit: Submit, deadline: float, job_id: str | None = None
+) -> Any:
     """The job, DONE: with its error or without. It is cancelled at ``deadline`` (monotonic).
 
+    :param job_id: where it follows from the work: then a job that is there already is taken
     :raises NotReachable: Google tells not even a minute later what became of it
     :raises GoogleAPICallError: Google refuses to take it, and has not taken it
     """
-    job_id = f"ckan_{uuid.uuid4().hex}"
+    job_id = job_id or f"ckan_{uuid.uuid4().hex}"
     job = _submitted(client, submit, job_id, deadline)
     while job.state != "DONE" and time.monotonic() < deadline:
         left = max(0.5, deadline - time.monotonic())
@@ -68,13 +71,16 @@ def ended(client: bigquery.Client, submit: Submit, deadline: float) -> Any:
     return job if job.state == "DONE" else _cancelled(client, job)
 
 
-def completed(client: bigquery.Client, submit: Submit, deadline: float) -> Any:
+def completed(
+    client: bigquery.Client, submit: Submit, deadline: float, name: str | None = None
+) -> Any:
     """The last job, DONE: where one ends for a reason that passes, another is submitted.
 
+    :param name: how the ids of the jobs begin, where they follow from the work
     :raises NotReachable, GoogleAPICallError: as ``ended``
     """
     for attempt in range(1, ATTEMPTS + 1):
-        done = ended(client, submit, deadline)
+        done = ended(client, submit, deadline, _numbered(name, attempt) if name else None)
         reason = (done.error_result or {}).get("reason")
         is_last = attempt == ATTEMPTS or time.monotonic() >= deadline
         if reason not in PASSING_REASONS or is_last:
@@ -94,6 +100,63 @@ def succeeded(client: bigquery.Client, submit: Submit, deadline: float) -> Any:
     if done.error_result is not None:
         raise done.exception()
     return done
+
+
+def _numbered(name: str, attempt: int) -> str:
+    return f"{name}_{attempt}"
+
+
+def looked_at(client: bigquery.Client, submit: Submit, name: str, seconds: float) -> Any | None:
+    """The job of this name once it has done its work; None while it is at work. Submitted here,
+    unless it is there.
+
+    :param seconds: for how long it may be watched
+    :raises GoogleAPICallError: why it could not, or why Google does not take it
+    """
+    until = time.monotonic() + seconds
+    job: Any = None
+    for attempt in range(1, ATTEMPTS + 1):
+        job_id = _numbered(name, attempt)
+        job = _known(client, job_id) or _submitted(client, submit, job_id, until)
+        while job.state != "DONE" and time.monotonic() < until:
+            time.sleep(min(PAUSE_SECONDS, max(0.0, until - time.monotonic())))
+            job = _asked(client, job_id) or job
+        if job.state != "DONE":
+            return None
+        if job.error_result is None:
+            return job
+        if job.error_result.get("reason") not in PASSING_REASONS:
+            break
+    raise job.exception()
+
+
+def has_succeeded(client: bigquery.Client, name: str, deadline: float) -> bool:
+    """Whether a job of this name has done its work; one that is at work is waited for."""
+    for attempt in range(1, ATTEMPTS + 1):
+        job_id = _numbered(name, attempt)
+        job = _known(client, job_id)
+        if job is None:
+            return False
+        while job.state != "DONE" and time.monotonic() < deadline:
+            time.sleep(PAUSE_SECONDS)
+            job = _asked(client, job_id) or job
+        if job.state != "DONE":
+            raise Busy(UNKNOWN)
+        if job.error_result is None:
+            return True
+    return False
+
+
+def _known(client: bigquery.Client, job_id: str) -> Any | None:
+    """The job of this id; None where there is none.
+
+    :raises NotReachable: nothing is heard
+    """
+    with clients.told("a job", gexc.NotFound):
+        try:
+            return client.get_job(job_id, location=client.location, **clients.budget())
+        except gexc.NotFound:
+            return None
 
 
 def _unrepeated(job: Any) -> dict[str, Any]:

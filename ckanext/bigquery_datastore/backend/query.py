@@ -191,9 +191,12 @@ def write(
     parameters: Iterable[Parameter] = (),
     *,
     seconds: float = WRITE_SECONDS,
+    job_id: str | None = None,
 ) -> int:
     """Run a statement (or a script) that changes data, exactly once; the rows it touched.
 
+    :param job_id: how the ids of its jobs begin, where they follow from the work: another process
+        that runs the same statement then finds the job
     :raises TookTooLong: after ``seconds``; the job is cancelled and nothing is changed
     :raises Refused: BigQuery cannot run it so
     :raises TooLarge: it would cost more than the site allows; nothing is changed
@@ -201,16 +204,14 @@ def write(
     parameters = list(parameters)
     deadline = time.monotonic() + seconds
 
-    def submit(job_id: str) -> bigquery.QueryJob:
+    def submit(id: str) -> bigquery.QueryJob:
         left = max(1.0, deadline - time.monotonic())
         config = job_config(parameters, left, WRITE.limit())
-        return client.query(
-            sql, job_id=job_id, job_config=config, **_NO_JOB_RETRY, **clients.budget()
-        )
+        return client.query(sql, job_id=id, job_config=config, **_NO_JOB_RETRY, **clients.budget())
 
     with clients.told("a change of data", gexc.BadRequest, gexc.NotFound):
         try:
-            done = job.completed(client, submit, deadline)
+            done = job.completed(client, submit, deadline, job_id)
         except (gexc.BadRequest, gexc.NotFound) as err:
             raise Refused(message(err)) from err
     if done.error_result is not None:

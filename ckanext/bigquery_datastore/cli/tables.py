@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import click
 
-from ckanext.bigquery_datastore import clients, load
+from ckanext.bigquery_datastore import clients
 from ckanext.bigquery_datastore.backend.table.lookup import get_table
 from ckanext.bigquery_datastore.backend.write import lock, replace
 from ckanext.bigquery_datastore.cli.common import live_resource, said_to_person
+from ckanext.bigquery_datastore.load.attempt import JOB_SECONDS
 
 
 @click.command("layout")
@@ -26,7 +27,7 @@ def lay_out(resource: str) -> None:
             table = get_table(client, found.id)
             if table is None:
                 raise click.ClickException(f"The resource {resource} has no table.")
-            if replace.lay_out(client, table, load.JOB_SECONDS):
+            if replace.lay_out(client, table, JOB_SECONDS):
                 click.echo(f"{table.num_rows} rows in {found.id} lie in partitions now")
             else:
                 click.echo(f"{found.id} is partitioned already, as it should be")

@@ -13,12 +13,12 @@ from google.cloud import bigquery
 
 from ckanext.bigquery_datastore.backend.table import naming
 from ckanext.bigquery_datastore.backend.table.conversion import parse_json
-from ckanext.bigquery_datastore.backend.table.model import ID, Table, quote_name
+from ckanext.bigquery_datastore.backend.table.model import ID, Column, Table, quote_name
 from ckanext.bigquery_datastore.backend.table.naming import LEGACY_NAMES
 from ckanext.bigquery_datastore.backend.table.types import TYPES, Type
 from ckanext.bigquery_datastore.errors import BadRequest
 from ckanext.bigquery_datastore.load import texts
-from ckanext.bigquery_datastore.load.files import PLACE, ROW, Met, place
+from ckanext.bigquery_datastore.load.files import LINE, PLACE, ROW, Met, place
 
 # What a column of a Parquet file may become without a loss, where the table has another type.
 _WITHOUT_LOSS = {("TIMESTAMP", "DATETIME"), ("DATETIME", "TIMESTAMP"), ("INT64", "NUMERIC")}
@@ -30,7 +30,7 @@ class Staged:
 
     ``stored`` is its name where the file was loaded, ``loaded`` BigQuery's type there, ARRAY for
     a repeated one; ``type`` is its type in the table to be. ``is_text``: it was loaded as it stands
-    in the file.
+    in the file; ``day_first``: its dates begin with the day.
     """
 
     name: str
@@ -38,18 +38,25 @@ class Staged:
     loaded: str
     type: Type
     is_text: bool = False
+    day_first: bool = False
 
     @property
     def sql(self) -> str:
         """The value that belongs into the table."""
         if self.is_text:
-            return texts.value(self.stored, self.type)
+            return texts.value(self.stored, self.type, self.day_first)
         column = quote_name(self.stored)
         if self.type.holds_json and self.type.bq == "STRING":
             # Parsed, so that nothing that is not JSON comes into the table.
             parsed = parse_json(column) if self.loaded == "STRING" else column
             return f"IF({column} IS NULL, NULL, TO_JSON_STRING({parsed}))"
         return column if self.loaded == self.type.bq else f"CAST({column} AS {self.type.bq})"
+
+
+def name_of(type_: Type) -> str:
+    """A name that ``naming.of_name`` finds the type by; the native one also tells varchar(20)."""
+    is_plain = type_.element or TYPES.get(type_.name) == type_
+    return type_.name if is_plain else type_.native
 
 
 def known_types(
@@ -116,10 +123,11 @@ def _scalar(kinds: Set[str]) -> str | None:
     return _SCALARS[next(iter(kinds))] if len(kinds) == 1 else None
 
 
-def schema(columns: Sequence[Staged]) -> list[bigquery.SchemaField]:
+def schema(columns: Sequence[Staged], *, has_lines: bool) -> list[bigquery.SchemaField]:
     """How BigQuery is told to read the numbered rows."""
     return [
         bigquery.SchemaField(ROW, "INT64"),
+        *([bigquery.SchemaField(LINE, "INT64")] if has_lines else []),
         *(bigquery.SchemaField(column.stored, column.loaded) for column in columns),
     ]
 
@@ -165,17 +173,27 @@ def _bq_type(field: bigquery.SchemaField) -> str:
     return LEGACY_NAMES.get(field.field_type, field.field_type)
 
 
+def values(columns: Sequence[Column], staged: Sequence[Staged], number: str) -> list[str]:
+    """SQL for the values of a table's columns in a row of the table beside; ``number`` is
+    ``_id``'s. A column that the file has not is NULL."""
+    by_name = {column.name: column for column in staged}
+    return [
+        number
+        if column.name == ID
+        else by_name[column.name].sql
+        if column.name in by_name
+        else f"CAST(NULL AS {column.bq_type})"
+        for column in columns
+    ]
+
+
 def select(
-    table: Table, staging: bigquery.TableReference, columns: Sequence[Staged], number: str
+    columns: Sequence[Column], source: str, staged: Sequence[Staged], number: str, rejects: str = ""
 ) -> str:
-    """The query for the table's rows, its columns in their order; ``number`` gives ``_id``."""
-    by_name = {column.name: column for column in columns}
-    values = (
-        f"{number if column.name == ID else by_name[column.name].sql} AS {column.sql}"
-        for column in table.columns
-    )
-    source = quote_name(f"{staging.project}.{staging.dataset_id}.{staging.table_id}")
-    return f"SELECT {', '.join(values)} FROM {source}"
+    """The query for a table's rows, its columns in their order."""
+    pairs = zip(values(columns, staged, number), columns, strict=True)
+    told = ", ".join(f"{sql} AS {column.sql}" for sql, column in pairs)
+    return f"SELECT {told} FROM {source}" + (f" WHERE NOT ({rejects})" if rejects else "")
 
 
 def in_words(message: str, names: Sequence[str]) -> str:

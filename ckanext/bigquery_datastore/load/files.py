@@ -8,14 +8,11 @@ line: BigQuery would guess, byte by byte
 from __future__ import annotations
 
 import contextlib
-import csv
-import gzip
 import io
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import IO, Any, cast
 
 from ckanext.bigquery_datastore.backend.table.model import NAME_LIMIT, stored_names
@@ -29,6 +26,9 @@ RECORD_BYTES = 100 * 2**20
 #: The column of the row's number. No column of the DataStore has a name that begins so.
 ROW = "_row"
 
+#: The column of the line that the row begins at in a CSV file, the second one.
+LINE = "_line"
+
 #: A column's place behind it is its name for BigQuery, which cannot have every name of CKAN's.
 PLACE = "_column_"
 
@@ -39,66 +39,30 @@ class Met:
 
     ``kinds`` are those of the JSON values of a column: "string", "integer", "large" (an integer
     beyond 64 bits), "number", "boolean", "object", and of a list "[]" or "[string]" and so on; null
-    is none.
+    is none. ``notes`` are sentences for the log.
     """
 
     names: list[str] = field(default_factory=list)
     kinds: dict[str, set[str]] = field(default_factory=dict)
-
-
-# Takes the open file, and tells what it meets.
-Numbering = Callable[[IO[bytes], Met], Iterator[bytes]]
+    notes: list[str] = field(default_factory=list)
+    rows: int = 0
 
 
 @dataclass(frozen=True)
 class FileFormat:
-    """How BigQuery is told to read a file; ``number`` puts ``ROW`` into its rows.
+    """How BigQuery is told to read what is sent to it.
 
-    ``by_place``: BigQuery knows the columns by their places, not by their names (``place``).
+    ``by_place``: it knows the columns by their places, not by their names (``place``).
+    ``is_numbered``: ``ROW`` is put into the rows on their way.
     """
 
     name: str
     source_format: str
-    number: Numbering | None
     by_place: bool = False
+    is_numbered: bool = True
 
 
-def numbered_csv(file: IO[bytes], met: Met) -> Iterator[bytes]:
-    """The records of a CSV file, a header of places first, each with its number in front.
-
-    A record ends at a line end outside quotes: quotes are doubled inside a field (RFC 4180), so an
-    even count of them means that all are closed. Each record ends with a line feed: a reader may
-    not take two kinds of line ends in one file, which downloads of CKAN's own DataStore have.
-    Nothing else in a record is touched.
-    """
-    lines: list[bytes] = []
-    size = number = 0
-    is_quoted = False
-    for line in _lines(file):
-        lines.append(line)
-        size += len(line)
-        is_quoted ^= line.count(b'"') % 2 == 1
-        if is_quoted:
-            if size > RECORD_BYTES:
-                raise BadRequest(
-                    f"Record {number} of the file has more than {RECORD_BYTES:,} bytes: a closing "
-                    "quote may be missing."
-                )
-            continue
-        record, lines, size = b"".join(lines), [], 0
-        if record.strip(b"\r\n"):
-            if number == 0:
-                met.names += _header(record)
-                check_names(met.names)
-                yield b",".join([ROW.encode(), *map(place, range(len(met.names)))]) + b"\n"
-            else:
-                yield b"%d,%s\n" % (number, record.removesuffix(b"\n").removesuffix(b"\r"))
-            number += 1
-    if lines:
-        raise BadRequest("The file ends inside a quoted field: a closing quote is missing.")
-
-
-def _lines(file: IO[bytes]) -> Iterator[bytes]:
+def _lines(file: Iterable[bytes]) -> Iterator[bytes]:
     for number, line in enumerate(file, 1):
         if not line.isascii():
             try:
@@ -116,12 +80,7 @@ def place(number: int) -> bytes:
     return b"%s%d" % (PLACE.encode(), number + 1)
 
 
-def _header(record: bytes) -> list[str]:
-    text = record.decode("utf-8-sig")
-    return [cell.strip() for cell in next(csv.reader(io.StringIO(text, newline="")))]
-
-
-def numbered_ndjson(file: IO[bytes], met: Met) -> Iterator[bytes]:
+def numbered_ndjson(file: Iterable[bytes], met: Met) -> Iterator[bytes]:
     """The objects of an NDJSON file, each with its number as the first key."""
     number = 0
     for number_of_line, line in enumerate(_lines(file), 1):
@@ -139,6 +98,7 @@ def numbered_ndjson(file: IO[bytes], met: Met) -> Iterator[bytes]:
         for name, value in values.items():
             if value is not None:
                 met.kinds[name].add(_kind(value))
+        met.rows = number
         rest = _unescaped(text[1:].lstrip())
         separator = b"" if rest.startswith(b"}") else b","
         yield b'{"%s":%d%s%s\n' % (ROW.encode(), number, separator, rest)
@@ -230,50 +190,45 @@ def check_keys(names: list[str]) -> None:
 FILE_FORMATS = {
     row.name: row
     for row in (
-        FileFormat("csv", "CSV", numbered_csv, by_place=True),
-        FileFormat("ndjson", "NEWLINE_DELIMITED_JSON", numbered_ndjson),
-        FileFormat("parquet", "PARQUET", None),
+        FileFormat("csv", "CSV", by_place=True),
+        FileFormat("ndjson", "NEWLINE_DELIMITED_JSON"),
+        FileFormat("parquet", "PARQUET", is_numbered=False),
     )
 }
-_SUFFIXES = {".csv": "csv", ".ndjson": "ndjson", ".jsonl": "ndjson", ".parquet": "parquet"}
 
 
-def format_of(path: Path) -> FileFormat:
-    """The format that a file's name tells, ``.gz`` or not.
+def lines(content: IO[bytes]) -> Iterator[bytes]:
+    """The lines of a file, none of which may be endless.
 
-    :raises BadRequest: it tells none
+    :raises BadRequest: one has more bytes than BigQuery takes
     """
-    suffixes = [suffix for suffix in path.suffixes if suffix != ".gz"]
-    name = _SUFFIXES.get(suffixes[-1].lower() if suffixes else "")
-    if name is None:
-        raise BadRequest(
-            f"{path.name} does not tell its format. Name it with --format: "
-            + ", ".join(FILE_FORMATS)
-            + "."
-        )
-    return FILE_FORMATS[name]
+    number = 0
+    while line := content.readline(RECORD_BYTES + 1):
+        number += 1
+        if len(line) > RECORD_BYTES:
+            raise BadRequest(f"Line {number} of the file has more than {RECORD_BYTES:,} bytes.")
+        yield line
 
 
-def opened(raw: IO[bytes], encoding: str | None = None) -> IO[bytes]:
-    """The file's content, whether it is gzipped or not; in UTF-8 where ``encoding`` is given."""
-    is_gzipped = raw.read(2) == b"\x1f\x8b"
-    raw.seek(0)
-    content = cast("IO[bytes]", gzip.GzipFile(fileobj=raw)) if is_gzipped else raw
-    return cast("IO[bytes]", _Recoded(content, encoding)) if encoding else content
+class Recoded:
+    """The lines of a file in another encoding, in UTF-8. ``old_mac``: a return ends one."""
 
-
-class _Recoded:
-    """The lines of a file in another encoding, in UTF-8."""
-
-    def __init__(self, content: IO[bytes], encoding: str) -> None:
+    def __init__(self, content: IO[bytes], encoding: str, *, old_mac: bool = False) -> None:
         self._encoding = encoding
         # Line ends as they are.
-        self._text = io.TextIOWrapper(cast("Any", content), encoding, newline="")
+        self._text = io.TextIOWrapper(
+            cast("Any", content), encoding, newline=None if old_mac else ""
+        )
 
     def __iter__(self) -> Iterator[bytes]:
         number = 0
         try:
-            for number, line in enumerate(self._text, 1):  # noqa: B007
+            while line := self._text.readline(RECORD_BYTES + 1):
+                number += 1
+                if len(line) > RECORD_BYTES:
+                    raise BadRequest(
+                        f"Line {number} of the file has more than {RECORD_BYTES:,} characters."
+                    )
                 yield line.encode()
         except UnicodeError as err:
             # The reader decodes some lines ahead.

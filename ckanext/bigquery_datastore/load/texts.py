@@ -46,9 +46,24 @@ def _date(pattern: str, type_name: str) -> Callable[[str], str]:
     )
 
 
+def _day(rest: str, type_name: str) -> Callable[[str], str]:
+    day = "|".join(rf"[0-9]{{1,2}}{sign}[0-9]{{1,2}}{sign}[0-9]{{4}}" for sign in ("/", "[.]", "-"))
+    return lambda text: (
+        f"{_spelled(f'(?:{day}){rest}', text)} "
+        f"AND {_converted(_year_first(text), TYPES[type_name])} IS NOT NULL"
+    )
+
+
+# What a text may be where the day comes first.
+_DAY_FIRST: tuple[tuple[Callable[[str], str], frozenset[str]], ...] = (
+    (_day("", "date"), frozenset({"date"})),
+    (_day(f"[T ]{_TIME}", "timestamp"), frozenset({"timestamp"})),
+    (_day(f"[T ]{_TIME}{_ZONE}", "timestamptz"), frozenset({"timestamptz"})),
+)
+
 # What a text may be, the first that holds: how it is told, and the types that keep it. The first
 # row tells most texts from all the others at once.
-_KINDS: tuple[tuple[Callable[[str], str], frozenset[str]], ...] = tuple(
+_KINDS: tuple[tuple[Callable[[str], str], frozenset[str]], ...] = _DAY_FIRST + tuple(
     (told, frozenset(kept_by.split()))
     for told, kept_by in (
         (lambda text: f"NOT REGEXP_CONTAINS({text}, r'^(?:[-.0-9]|[tT][rR]|[fF][aA])')", ""),
@@ -115,13 +130,28 @@ def is_as_it_stands(type_: Type) -> bool:
     return type_.bq == "STRING" and not type_.holds_json
 
 
-def value(column: str, type_: Type) -> str:
+def value(column: str, type_: Type, day_first: bool = False) -> str:
     """SQL for the value of a text: NULL where there is none, or where it is none of the type."""
-    return quote_name(column) if is_as_it_stands(type_) else _converted(_text(column), type_)
+    if is_as_it_stands(type_):
+        return quote_name(column)
+    return _converted(_text(column, day_first and type_.bq in _DAYS), type_)
 
 
-def _text(column: str) -> str:
-    return f"NULLIF(TRIM({quote_name(column)}), '')"
+# The types whose texts may begin with a day.
+_DAYS = ("DATE", "DATETIME", "TIMESTAMP")
+
+
+def _text(column: str, day_first: bool = False) -> str:
+    text = f"NULLIF(TRIM({quote_name(column)}), '')"
+    return _year_first(text) if day_first else text
+
+
+def _year_first(text: str) -> str:
+    """31.12.2024 and 1/2/2024 as 2024-12-31 and 2024-2-1, which a cast takes; others stay."""
+    return (
+        f"REGEXP_REPLACE({text}, r'^([0-9]{{1,2}})[./-]([0-9]{{1,2}})[./-]([0-9]{{4}})', "
+        r"r'\3-\2-\1')"
+    )
 
 
 def _converted(text: str, type_: Type) -> str:
@@ -134,11 +164,14 @@ def _converted(text: str, type_: Type) -> str:
     return convert(text)
 
 
-def kinds(column: str) -> str:
+def kinds(column: str, day_first: bool = False) -> str:
     """SQL for what the texts of a column are, over all of its rows; see ``recognised``."""
     text = _text(column)
+    rows = list(enumerate(_KINDS))
     cases = " ".join(
-        f"WHEN {told(text)} THEN {1 << place}" for place, (told, _) in enumerate(_KINDS)
+        f"WHEN {told(text)} THEN {1 << place}"
+        # The last one holds for any text.
+        for place, (told, _) in (rows if day_first else rows[len(_DAY_FIRST) :])
     )
     return f"BIT_OR(CASE WHEN {text} IS NULL THEN 0 {cases} END)"
 
@@ -150,10 +183,14 @@ def recognised(kinds: int | None) -> Type:
     return TYPES[next(fitting, "text")]
 
 
-def first_bad(column: str, type_: Type) -> str:
+def is_bad(column: str, type_: Type, day_first: bool = False) -> str:
+    """SQL that tells whether a text is no value of the type."""
+    return f"TRIM({quote_name(column)}) != '' AND {value(column, type_, day_first)} IS NULL"
+
+
+def first_bad(column: str, type_: Type, day_first: bool = False) -> str:
     """SQL for the number of the first row whose text is no value of the type; NULL for none."""
-    bad = f"TRIM({quote_name(column)}) != '' AND {value(column, type_)} IS NULL"
-    return f"MIN(IF({bad}, {ROW}, NULL))"
+    return f"MIN(IF({is_bad(column, type_, day_first)}, {ROW}, NULL))"
 
 
 def statements(expressions: Sequence[str], table: str) -> Iterator[str]:

@@ -1,7 +1,8 @@
-"""CKAN's actions on a table: no name that cannot be one; exports go, or are made anew."""
+"""CKAN's actions on a table: no name that cannot be one; exports go, or are made anew. Loads."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,9 +12,10 @@ from ckan.logic import auth_audit_exempt
 from ckan.plugins import toolkit as tk
 from ckan.types import Action, Context, DataDict
 
-from ckanext.bigquery_datastore import config, jobs, purging
-from ckanext.bigquery_datastore.backend import BigQueryBackend
+from ckanext.bigquery_datastore import config, jobs, loading, purging
+from ckanext.bigquery_datastore.backend import BigQueryBackend, door, told_to_ckan
 from ckanext.bigquery_datastore.backend.table.lookup import is_name
+from ckanext.bigquery_datastore.logic import schema
 
 
 # Core asks no auth function for the tables that it lists as public: CKAN's audit would complain.
@@ -64,6 +66,71 @@ def datastore_delete(original: Action, context: Context, data_dict: DataDict) ->
         if not is_whole:
             jobs.prepare_soon(result["resource_id"])
     return result
+
+
+@tk.validate_action_data(schema.load_submit_schema)
+def bigquery_load_submit(context: Context, data_dict: DataDict) -> dict[str, Any]:
+    """Load a resource's file into the DataStore, in the background.
+
+    :param resource_id: the id of the resource
+    :param mode: "replace" (the table), "append" (to it), or "upsert" (rows of the same primary key
+        change, others are added); where it is not given, what the resource's own field
+        ``bigquery_load_mode`` says, else "replace"
+    :param force: load the file although it has not changed since it was loaded
+    :param sheet: the name of the sheet of a spreadsheet; the first one by default
+    :param skip_bad_rows: how many rows that do not fit may be set aside; 0 by default: then nothing
+        is loaded where one does not fit
+    :param day_first: whether 31/12/2024 and 31.12.2024 are dates
+    :param encoding, delimiter, null, format: of the file, where they shall not be found out
+    :returns: the load as ``bigquery_load_status`` tells it, once it waits for a worker
+    """
+    _check_loads(data_dict)
+    tk.check_access("bigquery_load_submit", context, data_dict)
+    id, force = data_dict.pop("resource_id"), data_dict.pop("force", False)
+    with told_to_ckan():
+        resource = tk.get_action("resource_show")({"ignore_auth": True}, {"id": id})
+        wish = dataclasses.replace(loading.wish_of(resource), **data_dict)
+        return loading.told(id, loading.submit(id, wish, force=force))
+
+
+@tk.side_effect_free
+@tk.validate_action_data(schema.load_status_schema)
+def bigquery_load_status(context: Context, data_dict: DataDict) -> dict[str, Any]:
+    """How far the load of a resource is, or how the last one ended.
+
+    :param resource_id: the id of the resource
+    :returns: a dictionary with
+
+        - ``resource_id``
+        - ``state``: "none" (it was never asked for), "waiting" (for a worker), "loading",
+          "complete", or "error"
+        - ``step``: of a load at work "reading", "uploading", "loading", "typing" or "replacing"
+        - ``progress``: of the step, from 0 to 1, or None where it is not known
+        - ``mode``: "replace", "append" or "upsert"; None where nothing was asked for
+        - ``requested``, ``started``, ``finished``: ISO times in UTC, or None
+        - ``seconds``: from ``started`` to ``finished``, or to now
+        - ``rows``: how many the file has brought
+        - ``file``: ``name``, ``format``, ``bytes``, ``hash`` ("sha256:…") and ``sheet``, each of
+          them None where it is not known
+        - ``error``: a sentence, where the state is "error"
+        - ``bad_row``: the first row that does not fit, ``line``, ``column`` and ``value``, or None
+        - ``bad_rows_url``: where rows that were set aside are (csv; a signed URL), or None
+        - ``log``: a list of ``time``, ``level`` ("INFO", "WARNING", "ERROR") and ``message``
+        - ``datastore_active``: whether the resource has a table
+    """
+    _check_loads(data_dict)
+    tk.check_access("bigquery_load_status", context, data_dict)
+    with told_to_ckan():
+        return loading.told(data_dict["resource_id"], loading.found(data_dict["resource_id"]))
+
+
+def _check_loads(data_dict: DataDict) -> None:
+    _check_names(data_dict)
+    if not config.is_active():
+        raise tk.ValidationError({"datastore": ["The DataStore of this site is not on BigQuery."]})
+    if door.resource(data_dict["resource_id"]) is None:
+        # resource_update takes names, too.
+        raise tk.ObjectNotFound("Resource was not found.")
 
 
 @contextmanager

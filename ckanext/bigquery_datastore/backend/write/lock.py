@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 WAIT_SECONDS = 120
 
 # Firewalls and balancers forget connections that are silent for some minutes.
-_SETTINGS = {
+SETTINGS = {
     "idle_in_transaction_session_timeout": "0",
     "tcp_keepalives_idle": "60",
     "tcp_keepalives_interval": "20",
@@ -70,7 +70,7 @@ def writing(resource_id: str, seconds: int = WAIT_SECONDS) -> Iterator[Held]:
     # In a transaction (not a session), so that it also works behind a connection pooler.
     with model.meta.engine.connect() as connection:
         transaction = connection.begin()
-        for name, value in {"lock_timeout": f"'{seconds}s'", **_SETTINGS}.items():
+        for name, value in {"lock_timeout": f"'{seconds}s'", **SETTINGS}.items():
             connection.execute(sa.text(f"SET LOCAL {name} = {value}"))
         try:
             connection.execute(

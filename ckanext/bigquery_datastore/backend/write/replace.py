@@ -103,6 +103,7 @@ def replace_table(
     rows: str,
     count: int,
     seconds: float,
+    job_id: str | None = None,
 ) -> None:
     """Put ``after`` in the place of ``before``, with the rows of a query that gives its columns in
     their order, ``count`` of them, and about so many numbers. The caller holds ``lock.writing``.
@@ -110,6 +111,7 @@ def replace_table(
     Labels and texts that someone gave the table in the console stay; row access policies and
     policy tags go with the table.
 
+    :param job_id: how the ids of the jobs begin that change the table, see ``query.write``
     :raises Refused: BigQuery cannot make the rows; the table is as it was
     """
     labels: Mapping[str, str] = {}
@@ -131,13 +133,13 @@ def replace_table(
     description = definition.description_of(after)
     if is_laid_out:
         sql, parameters = statement(after, after.sql_name, clustering, description, labels)
-        query.write(client, f"{sql} AS {rows}", parameters, seconds=seconds)
+        query.write(client, f"{sql} AS {rows}", parameters, seconds=seconds, job_id=job_id)
     else:
         aside = replace(after, id=f"{ASIDE_PREFIX}{uuid.uuid4().hex}")
         sql, parameters = statement(after, aside.sql_name, clustering, description, labels)
         try:
             query.write(client, f"{sql} AS {rows}", parameters, seconds=seconds)
-            _exchange(client, aside, after)
+            _exchange(client, aside, after, job_id)
         finally:
             # It has gone to the table's place, or is not wanted there.
             with clients.tidied_up(aside.full_id):
@@ -165,7 +167,9 @@ def lay_out(client: bigquery.Client, table: Table, seconds: float) -> bool:
     return True
 
 
-def _exchange(client: bigquery.Client, aside: Table, table: Table) -> None:
+def _exchange(
+    client: bigquery.Client, aside: Table, table: Table, job_id: str | None = None
+) -> None:
     """Give a table that was made aside the name of the one that it replaces.
 
     One job, which goes on when this process is killed. Between its statements there is no table of
@@ -184,6 +188,7 @@ EXCEPTION WHEN ERROR THEN
   ALTER TABLE IF EXISTS {old.sql_name} RENAME TO {quote_name(table.id)};
   RAISE;
 END""",
+            job_id=job_id,
         )
     except BigQueryDatastoreError:
         # A job that is cancelled handles no exception; and where tables expire by default, an old

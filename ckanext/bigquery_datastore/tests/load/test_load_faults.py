@@ -33,9 +33,8 @@ class Loaded:
 
     def load(self, **types: str) -> int:
         store = Store(clients.storage_rw(), config.export_bucket())
-        form = load.FILE_FORMATS["csv"]
         given = {name: known for name, type_ in types.items() if (known := of_name(type_))}
-        return load.load(clients.bigquery_rw(), store, self.id, self.file, form, types=given)
+        return load.load(clients.bigquery_rw(), store, self.id, self.file, types=given)
 
     @property
     def names(self) -> list[Any]:
