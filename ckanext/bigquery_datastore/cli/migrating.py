@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from functools import partial
 
@@ -66,8 +67,6 @@ def _places(back: bool, source: str | None, target: str | None) -> tuple[str, st
 
     :raises ConfigError: one is not known, or they are the wrong way round
     """
-    import os
-
     own = str(tk.config.get("ckan.datastore.write_url") or "")
     other = os.environ.get(URL_VARIABLE)
     if source is None and target is None and other:
@@ -98,10 +97,13 @@ def _walk(
     client, store = clients.bigquery_rw(), downloads.store_rw()
     sides = walk.Sides(postgres.connected(postgresql), client, store)
     try:
-        if back and not dry_run:
-            rebuild.prepare(sides.engine)
-        elif not dry_run:
+        if not dry_run:
             load.sweep(client, store)
+            if back:
+                rebuild.prepare(sides.engine)
+        elif not back and not resources:
+            for name in walk.strangers(sides):
+                click.echo(f"{name}  stays behind: CKAN has no such resource")
         sizes = (walk.in_bigquery if back else walk.in_postgresql)(sides, resources)
         look, bring = (walk.look_out, walk.bring_out) if back else (walk.look_in, walk.bring_in)
         with progress_bar("migrate", sum(sizes.values()) or 1) as advance:
@@ -131,6 +133,8 @@ def _ask(yes: bool, id: str, rows: int) -> bool:
 
 
 def _told(result: walk.Result) -> walk.Result:
+    if sys.stderr.isatty():
+        click.echo("\r\033[K", nl=False, err=True)  # the bar comes back below
     click.echo(
         f"{result.id}  {result.rows:,} rows  {result.bytes:,} bytes  {result.state}".rstrip()
     )

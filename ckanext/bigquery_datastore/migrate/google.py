@@ -22,7 +22,7 @@ from ckanext.bigquery_datastore.dump.objects import Headers, StoredObject
 from ckanext.bigquery_datastore.dump.storage import Store
 from ckanext.bigquery_datastore.errors import BadRequest
 from ckanext.bigquery_datastore.migrate import sums, transit
-from ckanext.bigquery_datastore.migrate.postgres import PLACE, ROW
+from ckanext.bigquery_datastore.migrate.rows import PLACE, ROW
 from ckanext.bigquery_datastore.migrate.sums import Part, Sum
 
 CHUNK_BYTES = 16 * 2**20
@@ -38,7 +38,7 @@ def sum_of(client: bigquery.Client, table: Table, parts: Sequence[Part]) -> Sum:
 def groups(
     client: bigquery.Client, table: Table, parts: Sequence[Part], first: int, last: int, width: int
 ) -> list[tuple[int, int, str]]:
-    """As ``postgres.groups``."""
+    """As ``rows.groups``."""
     source = f"{table.sql_name} WHERE {quote_name(ID)} BETWEEN {first} AND {last}"
     sql = sums.bq_select(parts, source, f"DIV(n - {first}, {width})")
     rows = query.read(client, sql, seconds=load.JOB_SECONDS)
@@ -48,7 +48,7 @@ def groups(
 def texts(
     client: bigquery.Client, table: Table, parts: Sequence[Part], number: int
 ) -> Sequence[str | None] | None:
-    """As ``postgres.texts``."""
+    """As ``rows.texts``."""
     source = f"{table.sql_name} WHERE {quote_name(ID)} = {number}"
     rows = query.read(client, sums.bq_texts(parts, source))
     return list(rows[0].values())[1:] if rows else None

@@ -12,6 +12,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from ckan import model
+from ckan import plugins as p
 from ckan.plugins import toolkit as tk
 from ckanext.datastore.backend import postgres as core
 from ckanext.tabledesigner import datastore as designer
@@ -30,6 +31,7 @@ from ckanext.bigquery_datastore.migrate.postgres import (
     settle,
     told,
 )
+from ckanext.bigquery_datastore.migrate.rows import copied
 from ckanext.bigquery_datastore.migrate.sums import Part, Sum
 
 # What `ckan datastore set-permissions` makes.
@@ -88,7 +90,13 @@ def wanted(table: Table) -> Found:
             refusals.append(f"the column {column.name!r}: CKAN cannot make it on PostgreSQL")
         parts.append(Part(identifier(column.name), column.sql, kinds.of(column.type)))
     notes = [f"the column {name}, which CKAN does not show" for name in hidden]
+    if any(c.plugin_data.get("tabledesigner") for c in table.columns) and not _knows_rules():
+        notes.append("Table Designer's rules: its plugin is not in ckan.plugins")
     return Found(table, tuple(parts), tuple(refusals), tuple(notes))
+
+
+def _knows_rules() -> bool:
+    return p.plugin_loaded("tabledesigner")
 
 
 def receive(connection: Connection, parts: Sequence[Part], objects: Objects) -> Sum:
@@ -96,8 +104,7 @@ def receive(connection: Connection, parts: Sequence[Part], objects: Objects) -> 
     settle(connection)
     make, copy = transit.statements(len(parts))
     run(connection, make)
-    with connection.connection.cursor() as cursor:
-        cursor.copy_expert(copy, objects)
+    copied(connection, copy, objects)
     texts = [transit.compared(place, part) for place, part in enumerate(parts)]
     count, total = run(connection, sums.pg_select(texts, transit.TABLE)).fetchone()
     return Sum(int(count), total)
@@ -163,6 +170,8 @@ def _continue_numbers(connection: Connection, table: Table) -> None:
 
 def _set_rules(connection: Connection, table: Table) -> None:
     """Table Designer's rules as a trigger, by its own SQL."""
+    if not _knows_rules():
+        return
     rules = []
     for column in table.user_columns:
         told = column.plugin_data.get("tabledesigner")

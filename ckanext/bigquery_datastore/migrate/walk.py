@@ -20,7 +20,7 @@ from ckanext.bigquery_datastore.backend.table.model import Table
 from ckanext.bigquery_datastore.backend.write import lock
 from ckanext.bigquery_datastore.dump.storage import Store
 from ckanext.bigquery_datastore.errors import BadRequest, BigQueryDatastoreError
-from ckanext.bigquery_datastore.migrate import google, postgres, rebuild, sums
+from ckanext.bigquery_datastore.migrate import google, postgres, rebuild, rows, sums
 from ckanext.bigquery_datastore.migrate.postgres import Found
 from ckanext.bigquery_datastore.migrate.sums import Sum
 
@@ -81,6 +81,12 @@ def in_bigquery(sides: Sides, names: Sequence[str]) -> dict[str, int]:
     return _named(found, names)
 
 
+def strangers(sides: Sides) -> list[str]:
+    """The tables of PostgreSQL that are no resource's."""
+    with postgres.snapshot(sides.engine) as connection:
+        return [id for id in postgres.tables(connection) if not door.is_live(id)]
+
+
 def _named(there: dict[str, int], names: Sequence[str]) -> dict[str, int]:
     known = {id: size for id, size in there.items() if door.is_live(id)}
     if missing := [name for name in names if name not in known]:
@@ -106,7 +112,7 @@ def look_in(sides: Sides, id: str, size: int) -> Result:
         found = postgres.found(connection, id)
         if found.refusals:
             return _refused(found, size)
-        scan = postgres.scan(connection, found)
+        scan = rows.scan(connection, found)
     refusals = (*scan.refusals, *_taken(sides, found.table))
     return Result(
         id,
@@ -126,7 +132,7 @@ def bring_in(sides: Sides, id: str, size: int, ask: Ask, progress: Progress) -> 
         found = postgres.found(connection, id)
         if found.refusals:
             return _refused(found, size)
-        scan = postgres.scan(connection, found)
+        scan = rows.scan(connection, found)
         there = get_table(sides.client, id)
         refusals = (*scan.refusals, *_taken(sides, found.table, there))
         if refusals:
@@ -143,14 +149,14 @@ def bring_in(sides: Sides, id: str, size: int, ask: Ask, progress: Progress) -> 
         def send(give: Callable[[bytes, int], None]) -> None:
             left = size
 
-            def given(data: bytes, rows: int) -> None:
+            def given(data: bytes, count: int) -> None:
                 nonlocal left
-                give(data, rows)
-                part = min(left, size * rows // scan.sum.rows)
+                give(data, count)
+                part = min(left, size * count // scan.sum.rows)
                 left -= part
                 progress(part)
 
-            postgres.copy_out(connection, found, postgres.Chunks(google.CHUNK_BYTES, given))
+            rows.copy_out(connection, found, rows.Chunks(google.CHUNK_BYTES, given))
             progress(left)
 
         google.bring(sides.client, sides.store, found.table, scan.last_id, scan.sum.rows, send)
@@ -164,7 +170,7 @@ def bring_in(sides: Sides, id: str, size: int, ask: Ask, progress: Progress) -> 
     return Result(id, BROUGHT, scan.sum.rows, size, _left(found))
 
 
-def _at_target(sides: Sides, found: Found, scan: postgres.Scan, there: Table) -> str:
+def _at_target(sides: Sides, found: Found, scan: rows.Scan, there: Table) -> str:
     """Whether BigQuery has the rows already; then it gets what else differs."""
     if [(c.name, c.type.native) for c in there.user_columns] != [
         (c.name, c.type.native) for c in found.table.user_columns
@@ -224,12 +230,12 @@ def bring_out(sides: Sides, id: str, size: int, ask: Ask, progress: Progress) ->
             if refusals:
                 return Result(id, REFUSED, table.num_rows, size, (*refusals, *_left(found)))
             sent = google.sum_of(sides.client, table, found.parts)
-            is_there, is_equal = _in_place(sides, found, sent)
+            there, is_equal = _in_place(sides, found, sent)
             if is_equal:
                 set_active(id)
                 progress(size)
                 return Result(id, EQUAL, sent.rows, size, _left(found))
-            if is_there and not ask(id, is_there - 1):
+            if there and not ask(id, there):
                 return Result(id, DECLINED, sent.rows, size, _left(found))
             objects = google.export(sides.client, sides.store, name, table, found.parts)
         written = sum(each.size for each in objects)
@@ -249,9 +255,9 @@ def bring_out(sides: Sides, id: str, size: int, ask: Ask, progress: Progress) ->
                     f"{id}: BigQuery has {sent.rows:,} rows, and {received.rows:,} have arrived; "
                     "their checksums differ. PostgreSQL is as it was."
                 )
-            rebuild.make(connection, found, instead=bool(is_there))
+            rebuild.make(connection, found, instead=there is not None)
             notes = _left(found)
-            if postgres.sum_of(connection, found) != sent:
+            if rows.sum_of(connection, found) != sent:
                 respelled = rebuild.respelled(connection, found)
                 if not respelled:
                     raise Differs(f"{id}: rows were lost in PostgreSQL, which is as it was.")
@@ -261,17 +267,17 @@ def bring_out(sides: Sides, id: str, size: int, ask: Ask, progress: Progress) ->
     return Result(id, BROUGHT, sent.rows, size, notes)
 
 
-def _in_place(sides: Sides, found: Found, sent: Sum) -> tuple[int, bool]:
-    """How many rows PostgreSQL has, and one; 0 where it has no such table. Whether it is equal."""
+def _in_place(sides: Sides, found: Found, sent: Sum) -> tuple[int | None, bool]:
+    """How many rows PostgreSQL has, None where it has no such table; whether they are equal."""
     id = found.table.id
     with postgres.snapshot(sides.engine) as connection:
         if id not in postgres.tables(connection):
-            return 0, False
+            return None, False
         there = postgres.found(connection, id)
         if postgres.differences(found.table, there.table) or there.refusals:
-            return 1 + postgres.count(connection, id), False
-        arrived = postgres.sum_of(connection, found)
-    return 1 + arrived.rows, arrived == sent
+            return rows.count(connection, id), False
+        arrived = rows.sum_of(connection, found)
+    return arrived.rows, arrived == sent
 
 
 # --- both ways ---------------------------------------------------------------------------------
@@ -300,11 +306,11 @@ def _difference(
     """Which row is the first that differs, found by sums over ever fewer rows."""
     where = "the first row that differs was not found"
     parts = _parts_of(found, made)
-    first, last = postgres.bounds(connection, found)
+    first, last = rows.bounds(connection, found)
     while True:
         width = sums.width(first, last)
         group = sums.first_difference(
-            postgres.groups(connection, found, first, last, width),
+            rows.groups(connection, found, first, last, width),
             google.groups(sides.client, made, parts, first, last, width),
         )
         if group is None:
@@ -312,7 +318,7 @@ def _difference(
         first = first + group * width
         last = first + width - 1
         if width == 1:
-            left = postgres.texts(connection, found, first)
+            left = rows.texts(connection, found, first)
             right = google.texts(sides.client, made, parts, first)
             columns = [
                 part.pg

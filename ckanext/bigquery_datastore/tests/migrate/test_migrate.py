@@ -15,13 +15,14 @@ import pytest
 import requests
 import sqlalchemy as sa
 from ckan import model
-from ckan.cli.cli import ckan
 from ckan.plugins import toolkit as tk
 from ckan.tests import factories, helpers
+from click.testing import CliRunner
 
 from ckanext.bigquery_datastore import clients
 from ckanext.bigquery_datastore.backend import query
 from ckanext.bigquery_datastore.backend.table.lookup import get_table
+from ckanext.bigquery_datastore.cli import migrating
 from ckanext.bigquery_datastore.migrate import walk
 from ckanext.bigquery_datastore.tests.conftest import Site, stack_ini
 
@@ -44,8 +45,9 @@ def database(url: str) -> Iterator[sa.engine.Connection]:
     engine.dispose()
 
 
-def run(cli, *arguments: Any):
-    return cli.invoke(ckan, ["bigquery", "migrate", *map(str, arguments)])
+def run(*arguments: Any):
+    """The command, in the CKAN that runs already."""
+    return CliRunner().invoke(migrating.migrate, list(map(str, arguments)))
 
 
 def call(site: Site, action: str, **data: Any) -> Any:
@@ -129,7 +131,7 @@ RECORDS: list[dict[str, Any]] = [
 ]
 
 
-def test_there_and_back_every_row_is_as_it_was(cli, core_site, database, url):
+def test_there_and_back_every_row_is_as_it_was(core_site, database, url):
     id, alias = factories.Resource()["id"], f"alias {factories.Resource()['id'][:8]}"
     call(
         core_site,
@@ -156,12 +158,12 @@ def test_there_and_back_every_row_is_as_it_was(cli, core_site, database, url):
     before = dump(core_site, id), json.loads(dump(core_site, id, "json"))
     information = call(core_site, "datastore_info", id=id)
 
-    looked = run(cli, id, "--from", url, "--dry-run")
+    looked = run(id, "--from", url, "--dry-run")
     assert looked.exit_code == 0, looked.output
     assert f"{id}  7 rows" in looked.output and "1 of 1 tables, 7 rows: can be" in looked.output
     assert get_table(clients.bigquery_rw(), id) is None
 
-    moved = run(cli, id, "--from", url)
+    moved = run(id, "--from", url)
     assert moved.exit_code == 0, (moved.output, moved.exception)
     assert "  brought\n" in moved.output
     ours = helpers.call_action("datastore_search", resource_id=id, limit=100)
@@ -176,10 +178,10 @@ def test_there_and_back_every_row_is_as_it_was(cli, core_site, database, url):
     assert set(made.indexes) == {("int8",), ("date", "bool")}
     assert model.Resource.get(id).extras["datastore_active"] is True
 
-    assert "  equal\n" in run(cli, id, "--from", url).output
+    assert "  equal\n" in run(id, "--from", url).output
 
     database.exec_driver_sql(f'DROP TABLE "{id}" CASCADE')
-    back = run(cli, id, "--back", "--to", url)
+    back = run(id, "--back", "--to", url)
     assert back.exit_code == 0, (back.output, back.exception)
     assert (dump(core_site, id), json.loads(dump(core_site, id, "json"))) == before
     again = call(core_site, "datastore_info", id=id)
@@ -200,7 +202,7 @@ def test_there_and_back_every_row_is_as_it_was(cli, core_site, database, url):
         ]
         == 10
     )
-    assert "left as it is" in run(cli, id, "--back", "--to", url).output
+    assert "left as it is" in run(id, "--back", "--to", url).output
 
 
 def test_a_site_on_postgresql_moves_table_by_table_and_a_killed_run_is_finished(
@@ -242,7 +244,7 @@ def test_a_site_on_postgresql_moves_table_by_table_and_a_killed_run_is_finished(
     assert search["records"] == [{"_id": 60_000, "word": "word 60000", "n": 60_000 / 7}]
 
 
-def test_what_cannot_be_brought_is_said_with_its_reason_and_keeps_nobody_else(cli, database, url):
+def test_what_cannot_be_brought_is_said_with_its_reason_and_keeps_nobody_else(database, url):
     bad = table(
         database,
         "n numeric, d date, t timestamp, clock time, price money, _hidden text",
@@ -259,7 +261,7 @@ def test_what_cannot_be_brought_is_said_with_its_reason_and_keeps_nobody_else(cl
     good = table(database, '_x text, "q""" text', "(5, NULL, 'not shown', 'x')")
     fine = table(database, "_x text, t text", "(5, NULL, 'not shown', 'x')")
     for arguments in (["--dry-run"], []):
-        result = run(cli, bad, values, good, fine, "--from", url, *arguments)
+        result = run(bad, values, good, fine, "--from", url, *arguments)
         assert result.exit_code == 1
         told = result.output
         assert "    the column price: the DataStore on BigQuery has no type money\n" in told
@@ -281,8 +283,11 @@ def test_what_cannot_be_brought_is_said_with_its_reason_and_keeps_nobody_else(cl
     assert search["records"] == [{"_id": 5, "t": "x"}]
 
 
+@pytest.mark.ckan_config(
+    "ckan.plugins", "bigquery_datastore datastore tabledesigner datatables_view text_view"
+)
 def test_rules_move_and_what_differs_is_replaced_only_when_asked(
-    cli, core_site, database, url, monkeypatch
+    core_site, database, url, monkeypatch
 ):
     id = factories.Resource()["id"]
     rules = {"tdtype": "integer", "tdpkreq": "req", "tdminimum": "3", "tdmaximum": "9"}
@@ -303,17 +308,17 @@ def test_rules_move_and_what_differs_is_replaced_only_when_asked(
         query.write(client, f"UPDATE {made.sql_name} SET word = 'other' WHERE _id IN (777, 1500)")
 
     monkeypatch.setattr(walk.google, "bring", brought_and_changed)
-    differs = run(cli, id, "--from", url)
+    differs = run(id, "--from", url)
     assert differs.exit_code == 1
     assert 'the first row that differs has _id 777 (column "word")' in differs.output
     monkeypatch.undo()
 
-    declined = run(cli, id, "--from", url)
+    declined = run(id, "--from", url)
     assert declined.exit_code == 1 and "left as it is" in declined.output
-    helpers_say = helpers.call_action("datastore_search", resource_id=id, filters={"_id": 777})
-    assert helpers_say["records"][0]["word"] == "other"
-    assert run(cli, id, "--from", url, "--yes").exit_code == 0
-    with pytest.raises(tk.ValidationError, match="at most 9|maximum"):
+    changed = helpers.call_action("datastore_search", resource_id=id, filters={"_id": 777})
+    assert changed["records"][0]["word"] == "other"
+    assert run(id, "--from", url, "--yes").exit_code == 0
+    with pytest.raises(tk.ValidationError, match="9"):
         helpers.call_action(
             "datastore_upsert",
             resource_id=id,
@@ -322,11 +327,11 @@ def test_rules_move_and_what_differs_is_replaced_only_when_asked(
             records=[{"count": 10, "word": "too many"}],
         )
 
-    back = run(cli, id, "--back", "--to", url)
+    back = run(id, "--back", "--to", url)
     assert back.exit_code == 0 and "equal" in back.output, back.output
     database.exec_driver_sql(f'DELETE FROM "{id}" WHERE _id > 1000')
-    assert "left as it is" in run(cli, id, "--back", "--to", url).output
-    back = run(cli, id, "--back", "--to", url, "--yes")
+    assert "left as it is" in run(id, "--back", "--to", url).output
+    back = run(id, "--back", "--to", url, "--yes")
     assert back.exit_code == 0, back.output
     with pytest.raises(sa.exc.DBAPIError, match="9"):
         database.exec_driver_sql(f'INSERT INTO "{id}" (count) VALUES (10)')
