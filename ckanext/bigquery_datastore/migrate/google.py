@@ -134,10 +134,12 @@ def bring(
     count: int,
     send: Callable[[Callable[[bytes, int], None]], None],
 ) -> None:
-    """Put a table with these rows in the place of the one that is there, in one step.
+    """Put a table with these rows in the place of the one that is there.
 
     :param send: calls what it gets with lines of JSON, and with how many, until there are none
-    :raises BigQueryDatastoreError: why it cannot; what was there is as it was
+    What is there goes beforehand where its columns are others: BigQuery cannot replace it then.
+
+    :raises BigQueryDatastoreError: why it cannot
     """
     columns = after.columns[1:]
     if not count:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
+import psycopg2
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
@@ -89,8 +90,8 @@ def told() -> Iterator[None]:
     """Turn what PostgreSQL refuses into an error for a person."""
     try:
         yield
-    except DBAPIError as err:
-        words = " ".join(str(err.orig).split())
+    except (DBAPIError, psycopg2.Error) as err:  # the latter out of a COPY
+        words = " ".join(str(getattr(err, "orig", err)).split())
         raise OutsideError(f"PostgreSQL says: {words[:500]}") from err
 
 

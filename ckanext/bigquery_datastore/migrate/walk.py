@@ -7,7 +7,7 @@ that was killed is finished by the next one, with nothing to remember in between
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ckan.plugins import toolkit as tk
 from google.cloud import bigquery
@@ -206,9 +206,7 @@ def _taken(sides: Sides, table: Table, there: Table | None = None) -> tuple[str,
 
 def look_out(sides: Sides, id: str, size: int) -> Result:
     """What ``bring_out`` would meet, and nothing is changed."""
-    table = get_table(sides.client, id)
-    if table is None:
-        raise BadRequest(f"BigQuery has no table {id}.")
+    table = _its_table(sides, id)
     found = rebuild.wanted(table)
     refusals = found.refusals or tuple(google.refusals(sides.client, table, found.parts))
     return Result(id, REFUSED if refusals else "", table.num_rows, size, (*refusals, *_left(found)))
@@ -219,25 +217,23 @@ def bring_out(sides: Sides, id: str, size: int, ask: Ask, progress: Progress) ->
 
     :raises Differs: it has arrived otherwise than it left
     """
+    found, sent = _leaving(sides, id)
+    if found.refusals:
+        return Result(id, REFUSED, found.table.num_rows, size, (*found.refusals, *_left(found)))
+    there, is_equal = _in_place(sides, found, sent)
+    if is_equal:
+        set_active(id)
+        progress(size)
+        return Result(id, EQUAL, sent.rows, size, _left(found))
+    if there and not ask(id, there):
+        return Result(id, DECLINED, sent.rows, size, _left(found))
     with google.folder(sides.store) as name:
         # So that what is summed up is what is written; people go on reading.
         with lock.writing(id):
-            table = get_table(sides.client, id)
-            if table is None:
-                raise BadRequest(f"BigQuery has no table {id}.")
-            found = rebuild.wanted(table)
-            refusals = found.refusals or tuple(google.refusals(sides.client, table, found.parts))
-            if refusals:
-                return Result(id, REFUSED, table.num_rows, size, (*refusals, *_left(found)))
-            sent = google.sum_of(sides.client, table, found.parts)
-            there, is_equal = _in_place(sides, found, sent)
-            if is_equal:
-                set_active(id)
-                progress(size)
-                return Result(id, EQUAL, sent.rows, size, _left(found))
-            if there and not ask(id, there):
-                return Result(id, DECLINED, sent.rows, size, _left(found))
-            objects = google.export(sides.client, sides.store, name, table, found.parts)
+            now = get_table(sides.client, id)
+            if now is None or now.modified != found.table.modified:
+                found, sent = _leaving(sides, id)
+            objects = google.export(sides.client, sides.store, name, found.table, found.parts)
         written = sum(each.size for each in objects)
         left = size
 
@@ -265,6 +261,26 @@ def bring_out(sides: Sides, id: str, size: int, ask: Ask, progress: Progress) ->
         progress(left)
     set_active(id)
     return Result(id, BROUGHT, sent.rows, size, notes)
+
+
+def _its_table(sides: Sides, id: str) -> Table:
+    table = get_table(sides.client, id)
+    if table is None:
+        raise BadRequest(f"BigQuery has no table {id}.")
+    return table
+
+
+def _leaving(sides: Sides, id: str) -> tuple[Found, Sum]:
+    """A table of BigQuery's as PostgreSQL would have it, and its sum where it can be brought.
+
+    :raises BadRequest: there is none
+    """
+    table = _its_table(sides, id)
+    found = rebuild.wanted(table)
+    refusals = found.refusals or tuple(google.refusals(sides.client, table, found.parts))
+    if refusals:
+        return replace(found, refusals=refusals), Sum(0, "")
+    return found, google.sum_of(sides.client, table, found.parts)
 
 
 def _in_place(sides: Sides, found: Found, sent: Sum) -> tuple[int | None, bool]:

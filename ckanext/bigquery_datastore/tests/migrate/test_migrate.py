@@ -215,7 +215,7 @@ def test_a_site_on_postgresql_moves_table_by_table_and_a_killed_run_is_finished(
             "word text, n float8",
             f"SELECT n, NULL, 'word ' || n, n / 7.0 FROM generate_series(1, {rows}) AS n",
         )
-        for rows in (60_000, 60_001)
+        for rows in (20_000, 20_001)
     )
     ini = tmp_path / "ckan.ini"
     base = stack_ini("-postgresql")
@@ -233,15 +233,15 @@ def test_a_site_on_postgresql_moves_table_by_table_and_a_killed_run_is_finished(
         process.kill()
     assert line.endswith("brought\n")
     half = get_table(clients.bigquery_rw(), second)
-    assert half is None or half.num_rows > 60_000 - 1
+    assert half is None or half.num_rows > 20_000 - 1
 
     done = subprocess.run(command, capture_output=True, env=environment, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     lines = {line.split()[0]: line for line in done.stdout.splitlines()}
     assert lines[first].endswith("equal") and lines[second].endswith(("brought", "equal"))
-    assert "2 of 2 tables, 120,001 rows: the same on both sides" in done.stdout
-    search = helpers.call_action("datastore_search", resource_id=second, limit=1, offset=59_999)
-    assert search["records"] == [{"_id": 60_000, "word": "word 60000", "n": 60_000 / 7}]
+    assert "2 of 2 tables, 40,001 rows: the same on both sides" in done.stdout
+    search = helpers.call_action("datastore_search", resource_id=second, limit=1, offset=19_999)
+    assert search["records"] == [{"_id": 20_000, "word": "word 20000", "n": 20_000 / 7}]
 
 
 def test_what_cannot_be_brought_is_said_with_its_reason_and_keeps_nobody_else(database, url):
