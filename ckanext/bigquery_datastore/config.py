@@ -11,7 +11,8 @@ import json
 import os
 import re
 import string
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 from ckan.plugins import toolkit as tk
@@ -77,6 +78,18 @@ _LABEL = re.compile(r"[a-z][a-z0-9_-]{0,62}=[a-z0-9_-]{0,63}")
 def is_active() -> bool:
     """Whether the site's DataStore lives on BigQuery."""
     return (tk.config.get("ckan.datastore.write_url") or "").startswith(SCHEME + ":")
+
+
+@contextmanager
+def placed(url: str) -> Iterator[None]:
+    """For a time, and in this process: as if the site's DataStore were there."""
+    options = ("ckan.datastore.write_url", "ckan.datastore.read_url")
+    before = {option: tk.config.get(option) for option in options}
+    tk.config.update(dict.fromkeys(options, url))
+    try:
+        yield
+    finally:
+        tk.config.update(before)
 
 
 def project() -> str:
