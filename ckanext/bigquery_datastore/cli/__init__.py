@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from ckanext.bigquery_datastore.cli import checks, emulators, exports, loading, tables
+from ckanext.bigquery_datastore.cli import attaching, checks, emulators, exports, loading, tables
 
 # What CKAN's blanket adds to `ckan`.
 __all__ = ["bigquery"]
@@ -18,6 +18,8 @@ def bigquery() -> None:
 for command in (
     loading.load_file,
     tables.lay_out,
+    attaching.attach,
+    attaching.detach,
     exports.export,
     exports.sweep,
     checks.check,
