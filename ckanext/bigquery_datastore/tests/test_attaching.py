@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
@@ -26,9 +27,10 @@ from google.cloud.bigquery import AccessEntry
 
 from ckanext.bigquery_datastore import config, downloads
 from ckanext.bigquery_datastore.backend import behind
+from ckanext.bigquery_datastore.tests.dump.exporting import Place
 from ckanext.bigquery_datastore.tests.visiting import visit
 
-pytestmark = pytest.mark.usefixtures("non_clean_db", "own_site", "with_plugins")
+pytestmark = pytest.mark.usefixtures("non_clean_db", "datastore", "with_plugins")
 
 OWNER = "weather-office"
 BIRDS = [("robin", 16), ("wren", 9), ("crane", 5500)]
@@ -47,7 +49,7 @@ class Elsewhere:
         self.client.create_dataset(made)
 
     def run(self, sql: str) -> list[Any]:
-        return list(self.client.query(sql.replace("HERE", f"`{self.name}`")).result())
+        return list(self.client.query(re.sub(r"\bHERE\b", f"`{self.name}`", sql)).result())
 
     def birds(self, table: str = "birds", columns: str = "_id INT64, name STRING, grams INT64"):
         self.run(f"CREATE TABLE HERE.{table} ({columns})")
@@ -62,7 +64,7 @@ class Elsewhere:
 
 
 @pytest.fixture
-def elsewhere(own_site: Any) -> Iterator[Elsewhere]:
+def elsewhere() -> Iterator[Elsewhere]:
     behind._KNOWN.clear()
     made = Elsewhere(f"birds_{uuid.uuid4().hex[:8]}", **{"emulator-rw": "OWNER"})
     yield made
@@ -108,12 +110,18 @@ def downloaded(app: Any, resource: str, query: str = "") -> bytes:
         return found.read()
 
 
-def exports(own_site: Any) -> int:
-    return own_site.admin("GET", "jobs?statement_type=EXPORT_DATA")["count"]
+def exports(resource: str) -> int:
+    place = Place(config.dataset(), config.export_bucket())
+    return len([job for job in place.export_jobs() if resource in job.query])
+
+
+def files(resource: str) -> list[str]:
+    place = Place(config.dataset(), config.export_bucket())
+    return [found.name for found in place.store.list(f"dumps/{resource}/")]
 
 
 def test_a_table_is_searched_and_downloaded_in_all_formats_as_if_it_was_ours(
-    app, run, own_site, elsewhere, resource
+    app, run, elsewhere, resource
 ):
     said = run("attach", resource, elsewhere.birds())
     assert "is shown as the table of" in said and "until its rows change" not in said
@@ -144,9 +152,7 @@ def test_a_table_is_searched_and_downloaded_in_all_formats_as_if_it_was_ours(
     assert json.loads(answer.data)["records"][0] == [1, "robin", 16]
 
 
-def test_its_files_are_kept_until_the_rows_of_any_table_behind_it_change(
-    app, run, own_site, resource
-):
+def test_its_files_are_kept_until_the_rows_of_any_table_behind_it_change(app, run, resource):
     elsewhere = Elsewhere(
         f"zoo_{uuid.uuid4().hex[:8]}", **{"emulator-rw": "OWNER", "emulator-ro": "READER"}
     )
@@ -158,14 +164,13 @@ def test_its_files_are_kept_until_the_rows_of_any_table_behind_it_change(
         "FROM HERE.birds b JOIN HERE.homes h ON b.name = h.name"
     )
     assert "until its rows change" in run("attach", resource, f"{elsewhere.name}.housed")
-    before = exports(own_site)
     assert downloaded(app, resource) == downloaded(app, resource) == b"name,home\r\nwren,hedge\n"
-    assert exports(own_site) == before + 1
+    assert exports(resource) == 1
     elsewhere.run("UPDATE HERE.homes SET home = 'shed' WHERE TRUE")
     assert downloaded(app, resource) == b"name,home\r\nwren,shed\n"
     elsewhere.run("DELETE FROM HERE.birds WHERE TRUE")
     assert downloaded(app, resource) == downloaded(app, resource) == b"name,home\r\n"
-    assert exports(own_site) == before + 3
+    assert exports(resource) == 3
     # What gives other rows by itself, and what other views are made of.
     elsewhere.run(
         "CREATE VIEW HERE.today AS SELECT name, CURRENT_TIMESTAMP() AS now FROM HERE.housed"
@@ -230,15 +235,14 @@ def test_a_file_is_not_loaded_over_it(run, elsewhere, resource, tmp_path):
 
 
 def test_when_it_is_detached_or_its_resource_deleted_only_the_view_goes(
-    app, run, own_site, elsewhere, resource
+    app, run, elsewhere, resource
 ):
     name = elsewhere.birds()
     run("attach", resource, name)
     downloaded(app, resource)
-    files = [n for n, *_ in own_site.files(config.export_bucket()) if resource in n]
-    assert len(files) == 1
+    assert files(resource)
     run("detach", resource)
-    assert [n for n, *_ in own_site.files(config.export_bucket()) if resource in n] == []
+    assert files(resource) == []
     assert not is_active(resource) and elsewhere.let_in() == [] and resource not in tables()
     assert "No table is attached" in run("detach", resource, fails=True)
     run("attach", resource, name)
@@ -259,7 +263,7 @@ def test_a_view_of_a_resource_that_is_gone_is_purged_and_its_table_stays(
     assert elsewhere.run("SELECT COUNT(*) AS n FROM HERE.birds")[0].n == 3
 
 
-def test_what_cannot_be_attached_is_said_and_leaves_nothing(run, own_site, elsewhere, resource):
+def test_what_cannot_be_attached_is_said_and_leaves_nothing(run, elsewhere, resource):
     own = factories.Resource()["id"]
     call_action("datastore_create", resource_id=own, force=True, records=[{"secret": 1}])
     ours = f"{config.project()}.{config.dataset()}"
@@ -297,12 +301,12 @@ def test_a_table_as_aircan_writes_it_is_taken_as_it_is(app, run, resource):
     """Named by the resource's id, ``_id`` first: nothing is attached, it is there."""
     client = bigquery.Client(config.project(), credentials=AnonymousCredentials())
     client.query(
-        f"CREATE TABLE `{config.dataset()}.{resource}` (_id INT64 NOT NULL, name STRING, at TIME)"
+        f"CREATE TABLE `{config.dataset()}.{resource}` (_id INT64 NOT NULL, name STRING, seen TIME)"
     ).result()
     client.query(
         f"INSERT `{config.dataset()}.{resource}` VALUES (1, 'a', NULL), (2, 'b', TIME '07:08:09')"
     ).result()
-    assert records(resource)[1] == {"_id": 2, "name": "b", "at": "07:08:09"}
+    assert records(resource)[1] == {"_id": 2, "name": "b", "seen": "07:08:09"}
     call_action(
         "datastore_upsert",
         resource_id=resource,
@@ -317,4 +321,4 @@ def test_a_table_as_aircan_writes_it_is_taken_as_it_is(app, run, resource):
         method="update",
         records=[{"_id": 1, "name": "A"}],
     )
-    assert downloaded(app, resource) == b"_id,name,at\r\n1,A,\n2,b,07:08:09\n3,c,\n"
+    assert downloaded(app, resource) == b"_id,name,seen\r\n1,A,\n2,b,07:08:09\n3,c,\n"
