@@ -23,7 +23,7 @@ from typing import Any
 from ckan.plugins import toolkit as tk
 
 from ckanext.bigquery_datastore import backend, clients, compat, config, handover
-from ckanext.bigquery_datastore.backend import door
+from ckanext.bigquery_datastore.backend import behind, door
 from ckanext.bigquery_datastore.backend.query import Refused
 from ckanext.bigquery_datastore.backend.search.build import build
 from ckanext.bigquery_datastore.backend.sql import results
@@ -243,6 +243,9 @@ def url_lifetime() -> dt.timedelta:
 
 
 def _revision(table: lookup.Table) -> tuple[str, dt.datetime]:
+    if table.attached:
+        changed = behind.recent(clients.bigquery_ro(), table).changed
+        table = replace(table, rows_changed=changed)
     return plans.revision(
         table,
         dt.datetime.now(dt.timezone.utc),

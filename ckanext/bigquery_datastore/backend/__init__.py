@@ -14,13 +14,13 @@ from ckanext.datastore.backend import DatastoreBackend
 from flask import Response, after_this_request, has_request_context
 
 from ckanext.bigquery_datastore import clients, config, gist
-from ckanext.bigquery_datastore.backend import change, create, door, query
+from ckanext.bigquery_datastore.backend import attach, change, create, door, query
 from ckanext.bigquery_datastore.backend.designer import checks
 from ckanext.bigquery_datastore.backend.info import field_schema, meta
 from ckanext.bigquery_datastore.backend.search import answer, asked, run
 from ckanext.bigquery_datastore.backend.sql import check
 from ckanext.bigquery_datastore.backend.sql import results as sql_results
-from ckanext.bigquery_datastore.backend.table import definition, lookup
+from ckanext.bigquery_datastore.backend.table import attached, lookup
 from ckanext.bigquery_datastore.backend.table.lookup import EXISTING, ID, TABLES, Table
 from ckanext.bigquery_datastore.backend.write import lock
 from ckanext.bigquery_datastore.errors import (
@@ -99,7 +99,9 @@ class BigQueryBackend(DatastoreBackend):
     def upsert(self, context: Context, data_dict: dict[str, Any]) -> Any:
         with told_to_ckan(), lock.writing(_live(data_dict["resource_id"])):
             client = clients.bigquery_rw()
-            return change.upsert(client, _table(client, data_dict["resource_id"]), data_dict)
+            table = _table(client, data_dict["resource_id"])
+            attached.check_writable(table)
+            return change.upsert(client, table, data_dict)
 
     def delete(self, context: Context, data_dict: dict[str, Any]) -> Any:
         """Rows, or the whole table: core drops that of a resource which is deleted already."""
@@ -108,9 +110,12 @@ class BigQueryBackend(DatastoreBackend):
             raise _not_found(id)
         with told_to_ckan(), lock.writing(id):
             table = _own_table(clients.bigquery_rw(), id)
-            if data_dict.get("filters") is None:
+            is_whole = data_dict.get("filters") is None
+            if not is_whole or door.is_live(id):
+                attached.check_writable(table)
+            if is_whole:
                 EXISTING.forget(id)
-                definition.drop(clients.bigquery_rw(), table)
+                attach.drop_table(clients.bigquery_rw(), table)
             else:
                 change.delete_rows(clients.bigquery_rw(), context, table, data_dict)
             return data_dict
@@ -119,7 +124,7 @@ class BigQueryBackend(DatastoreBackend):
         """Drop a table that belongs to no resource; the caller knows who may wish that."""
         with told_to_ckan(), lock.writing(id):
             EXISTING.forget(id)
-            definition.drop(clients.bigquery_rw(), _own_table(clients.bigquery_rw(), id))
+            attach.drop_table(clients.bigquery_rw(), _own_table(clients.bigquery_rw(), id))
 
     def create_function(self, name: str, definition: str, **kwargs: Any) -> None:
         """Let Table Designer's pass, which are not kept (see ``designer.rules``), and no other."""

@@ -7,10 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 from ckanext.bigquery_datastore import clients
-from ckanext.bigquery_datastore.backend import door
+from ckanext.bigquery_datastore.backend import attach, door
 from ckanext.bigquery_datastore.backend.designer import checks, rules
 from ckanext.bigquery_datastore.backend.search.build import get_list
-from ckanext.bigquery_datastore.backend.table import definition
+from ckanext.bigquery_datastore.backend.table import attached, definition
 from ckanext.bigquery_datastore.backend.table.lookup import Table, get_table
 from ckanext.bigquery_datastore.backend.table.model import with_columns
 from ckanext.bigquery_datastore.backend.write import numbers, statements
@@ -33,6 +33,9 @@ def create(data_dict: dict[str, Any], plugin_data: Mapping[int, Mapping[str, Any
     after = definition.planned(before, id, asked)
     after = _with_keys(after, data_dict)
     dropped = _dropped(before, asked) if data_dict.get("delete_fields") and fields else []
+    if before is not None and (records or dropped):
+        attached.check_writable(before)
+    attached.check_only_told(before, after)
     kept = with_columns(after, [column for column in after.columns if column.name not in dropped])
     after = replace(after, primary_key=kept.primary_key, indexes=kept.indexes)
     ids = [field["id"] for field in fields]
@@ -99,6 +102,8 @@ def _write_table(
         table = definition.create(client, numbers.first_given(after, len(records or [])))
     else:
         table = definition.change(client, before, after)
+        if table.etag != before.etag and table.attached:
+            attach.let_in_again(client, clients.bigquery_ro(), table)
         if dropped:
             table = definition.drop_columns(client, table, dropped)
     if not records:

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import click
 
-from ckanext.bigquery_datastore.cli import checks, emulators, exports, loading, migrating, tables
+from ckanext.bigquery_datastore.cli import (
+    attaching,
+    checks,
+    emulators,
+    exports,
+    loading,
+    migrating,
+    tables,
+)
 
 # What CKAN's blanket adds to `ckan`.
 __all__ = ["bigquery"]
@@ -19,6 +27,8 @@ for command in (
     loading.load_file,
     tables.lay_out,
     migrating.migrate,
+    attaching.attach,
+    attaching.detach,
     exports.export,
     exports.sweep,
     checks.check,

@@ -249,8 +249,9 @@ def revision(table: Table, now: dt.datetime, volatile_ttl: dt.timedelta) -> tupl
 
     Where BigQuery does not tell when rows were last changed, it is the bucket of time we are in.
     """
-    moment = table.modified or now
-    if table.kind != "TABLE" or table.streaming_buffer:
+    moment = table.rows_changed or table.modified or now
+    is_unseen = table.kind != "TABLE" or table.streaming_buffer
+    if is_unseen and table.rows_changed is None:
         seconds = int(volatile_ttl.total_seconds())
         start = int(now.timestamp()) // seconds * seconds
         moment = max(moment, dt.datetime.fromtimestamp(start, dt.timezone.utc))

@@ -98,6 +98,7 @@ def from_api(api: bigquery.Table) -> Table:
         etag=api.etag or "",
         description=api.description or "",
         location=api.location or "",
+        attached=str(data.get("attached") or "") if api.table_type == "VIEW" else "",
     )
 
 

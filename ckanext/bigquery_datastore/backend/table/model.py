@@ -127,7 +127,8 @@ class Table:
     must where rows come by change data capture. ``partitions`` are ranges of integers; None also
     where they are of another kind. ``last_id`` is the highest ``_id`` that may have been given
     out, ``block`` the mark of who reserved it (see ``write.numbers``); without a mark rows may
-    have higher ones.
+    have higher ones. ``attached`` is the full name of the table that a view shows in a resource's
+    name (see ``attached``), ``rows_changed`` when that one's rows were, where it is known.
     """
 
     project: str
@@ -150,6 +151,8 @@ class Table:
     etag: str = ""
     description: str = ""
     location: str = ""
+    attached: str = ""
+    rows_changed: datetime.datetime | None = None
 
     @property
     def has_id(self) -> bool:
@@ -293,6 +296,8 @@ def table_description(table: Table) -> str:
         data["indexes"] = table.indexes
     if table.aliases:
         data["aliases"] = table.aliases
+    if table.attached:
+        data["attached"] = table.attached
     if table.last_id:
         data["last_id"] = table.last_id
     if table.block:

@@ -20,7 +20,7 @@ from google.cloud import bigquery
 from ckanext.bigquery_datastore import clients
 from ckanext.bigquery_datastore.backend import query
 from ckanext.bigquery_datastore.backend.parameters import Parameter
-from ckanext.bigquery_datastore.backend.table import definition, layout, types
+from ckanext.bigquery_datastore.backend.table import attached, definition, layout, types
 from ckanext.bigquery_datastore.backend.table.lookup import ID, Column, Table, get_table, reference
 from ckanext.bigquery_datastore.backend.table.model import (
     column_description,
@@ -43,6 +43,7 @@ def planned(current: Table | None, id: str, columns: Sequence[tuple[str, types.T
     """
     if current is None:
         return definition.planned(None, id, [definition.Wish(*column) for column in columns])
+    attached.check_writable(current)
     if current.kind != "TABLE":
         raise BadRequest(f"{id} is no table of the DataStore's own, and is not replaced.")
     names = {name for name, _ in columns}

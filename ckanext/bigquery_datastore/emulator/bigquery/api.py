@@ -19,9 +19,11 @@ from ..errors import STATUS, ApiError
 from ..faults import Application, Faults, Receive, Scope, Send
 from ..identities import of_request
 from ..storage.client import StorageClient
+from .access import Access
 from .billing import Meter
 from .bodies import read_json
 from .costing import Costing
+from .datasets_api import Datasets
 from .exports import Exporter
 from .job import Job
 from .jobs import JOB_ID, Jobs, new_id
@@ -57,9 +59,11 @@ class BigQuery:
         exporter = Exporter(runtime.context, runtime.engine, storage)
         self.meter = Meter(runtime.context)
         self.costing = Costing(runtime.context, self.meter, judge)
-        self.queries = Queries(runtime, exporter, self.costing)
+        access = Access(runtime.catalog)
+        self.queries = Queries(runtime, exporter, self.costing, access)
         self._loader = Loader(runtime, storage)
-        self.tables = Tables(runtime, read_json, self.meter)
+        self.tables = Tables(runtime, read_json, self.meter, access)
+        self._datasets = Datasets(runtime, read_json, access)
         self._uploads = Uploads(runtime.data / "uploads")
         self._work: dict[str, Callable[[Job], None]] = {
             "query": self.queries.run,
@@ -81,6 +85,7 @@ class BigQuery:
             Route(f"/upload{_API}/jobs", self._upload, methods=["POST"]),
             Route(f"/upload{_API}/jobs", self._upload_part, methods=["PUT"]),
             *self.tables.routes(),
+            *self._datasets.routes(),
             Route("/{rest:path}", self._other, methods=["GET", "POST", "PUT", "PATCH", "DELETE"]),
         ]
 
@@ -131,6 +136,7 @@ class BigQuery:
     async def _started(self, job: Job, request: Request) -> dict[str, Any]:
         """Start the job; one without a run time is waited for a little."""
         if job.configuration.get("dryRun"):
+            job.user = of_request(request.scope)
             await self.runtime.in_thread(lambda: self.queries.dry_run(job))
             job.state, job.id = "DONE", job.id
             return job.resource()

@@ -28,6 +28,7 @@ from sqlglot.errors import SqlglotError
 
 from ..errors import ApiError, Stopped
 from . import partitioning
+from .access import Access
 from .billing import Cost
 from .cache import Results
 from .costing import Costing
@@ -71,7 +72,10 @@ def statement_type(sql: str) -> str:
 class Queries:
     """Runs query jobs on one engine."""
 
-    def __init__(self, runtime: Runtime, exporter: Exporter, costing: Costing) -> None:
+    def __init__(
+        self, runtime: Runtime, exporter: Exporter, costing: Costing, access: Access
+    ) -> None:
+        self._access = access
         self._context = runtime.context
         self._catalog = runtime.catalog
         self._engine = runtime.engine
@@ -89,6 +93,7 @@ class Queries:
         views = views_of(self._catalog, job.project, sql)
         check_query(sql, job.settings.get("queryParameters") or (), views)
         qualified: str = _apply_default_dataset(sql, job.settings, request_project_id=job.project)
+        self._access.check_query(job.user, job.project, qualified)
         return qualified
 
     def run(self, job: Job) -> None:

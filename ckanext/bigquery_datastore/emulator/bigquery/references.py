@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 
 import sqlglot
 from bqemulator.catalog.models import TableMeta
@@ -15,16 +16,22 @@ from .engine import TableName
 
 def tables_of(project: str, sql: str) -> list[TableName]:
     """The tables that a statement names with their dataset, each once."""
+    return list(_tables_of(project, sql))
+
+
+# A statement is looked at several times: for who may, for what it costs, for what it reads.
+@lru_cache(maxsize=64)
+def _tables_of(project: str, sql: str) -> tuple[TableName, ...]:
     try:
         trees = sqlglot.parse(sql, read="bigquery")
     except SqlglotError:
-        return []
+        return ()
     found: dict[TableName, None] = {}
     for tree in trees:
         for table in tree.find_all(exp.Table) if tree is not None else ():
             if table.db and table.name:
                 found[TableName(table.catalog or project, table.db, table.name)] = None
-    return list(found)
+    return tuple(found)
 
 
 def target_of(project: str, sql: str) -> TableName | None:

@@ -26,7 +26,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from ..errors import ApiError
+from ..identities import of_request
 from . import partitioning, tabledata
+from .access import Access
 from .billing import Meter
 from .engine import TableName, quote_name
 from .names import check_names
@@ -42,8 +44,15 @@ _ANONYMOUS = "_bqemu_anonymous"
 class Tables:
     """The handlers over one runtime. ``extras`` are merged into what tables.get shows."""
 
-    def __init__(self, runtime: Runtime, read_json: Callable[[Request], Any], meter: Meter) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        read_json: Callable[[Request], Any],
+        meter: Meter,
+        access: Access,
+    ) -> None:
         self._runtime = runtime
+        self._access = access
         self._meter = meter
         self._context = runtime.context
         self._read_json = read_json
@@ -58,7 +67,6 @@ class Tables:
             Route(f"{_TABLES}/{{table}}", self._patch, methods=["PATCH", "PUT"]),
             Route(f"{_TABLES}/{{table}}", self._delete, methods=["DELETE"]),
             Route(f"{_TABLES}/{{table}}/data", self._rows, methods=["GET"]),
-            Route(_DATASET, self._delete_dataset, methods=["DELETE"]),
         ]
 
     # -- reading ---------------------------------------------------------------------------
@@ -96,7 +104,9 @@ class Tables:
         if name.dataset == _ANONYMOUS:
             answer = await self._runtime.call(dict(request.scope), b"")
             return Response(answer.body, answer.status, media_type="application/json")
-        return JSONResponse(self._shown(self._meta(name)))
+        meta = self._meta(name)
+        self._access.check_table(of_request(request.scope), name)
+        return JSONResponse(self._shown(meta))
 
     async def _rows(self, request: Request) -> Response:
         name, query = _name(request), dict(request.query_params)
@@ -104,12 +114,14 @@ class Tables:
             answer = await self._runtime.call(dict(request.scope), b"")
             return Response(answer.body, answer.status, media_type="application/json")
         self._require_dataset(name.project, name.dataset)
+        self._access.check_table(of_request(request.scope), name, "bigquery.tables.getData")
         found = await self._runtime.in_thread(lambda: tabledata.page(self._context, name, query))
         return JSONResponse(found)
 
     async def _list(self, request: Request) -> Response:
         project, dataset = request.path_params["project"], request.path_params["dataset"]
         self._require_dataset(project, dataset)
+        self._access.check_dataset(of_request(request.scope), project, dataset)
         tables = sorted(
             self._context.catalog.list_tables(project, dataset), key=lambda meta: meta.table_id
         )
@@ -130,6 +142,8 @@ class Tables:
         if not table:
             raise ApiError("required", "Required parameter is missing: tableId")
         name = TableName(project, dataset, table)
+        if view := (body.get("view") or {}).get("query"):
+            self._access.check_view(of_request(request.scope), name, view)
         await self._runtime.in_thread(lambda: self._create(name, body))
         return JSONResponse(self._shown(self._meta(name)))
 
@@ -199,6 +213,8 @@ class Tables:
         """Apply a patch, or with ``whole`` an update: what it leaves out is then taken away."""
         with self._runtime.engine.writing():
             meta = self._meta(name)
+            if meta.view_query:
+                self._access.forget_view(name)
             if etag not in (None, "*", meta.etag):
                 raise ApiError("conditionNotMet", "Precondition check failed.", status=412)
             self._runtime.updates.take(name)
@@ -276,23 +292,8 @@ class Tables:
             self._context.catalog.delete_materialized_view(
                 name.project, name.dataset, name.table, not_found_ok=True
             )
+            self._access.forget_view(name)
         self.extras.pop((name.project, name.dataset, name.table), None)
-
-    async def _delete_dataset(self, request: Request) -> Response:
-        project, dataset = request.path_params["project"], request.path_params["dataset"]
-        contents = request.query_params.get("deleteContents", "").lower() == "true"
-
-        def drop() -> None:
-            with self._runtime.engine.writing():
-                self._require_dataset(project, dataset)
-                if not contents and self._context.catalog.list_tables(project, dataset):
-                    raise ApiError("resourceInUse", f"Dataset {project}:{dataset} is still in use")
-                schema = quote_name(f"{project}__{dataset}")
-                self._context.engine.execute(f"DROP SCHEMA IF EXISTS {schema} CASCADE")
-                self._context.catalog.delete_dataset(project, dataset, delete_contents=True)
-
-        await self._runtime.in_thread(drop)
-        return Response(status_code=204)
 
 
 def _name(request: Request) -> TableName:

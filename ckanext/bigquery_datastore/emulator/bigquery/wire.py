@@ -12,16 +12,19 @@ from typing import Any
 
 import pyarrow as pa
 from bqemulator.jobs import executor
+from bqemulator.sql.rewriter import row_access_filter
 from bqemulator.storage import arrow_bridge
 
 _format = arrow_bridge._format_bq_value
 _type = executor._resolve_bq_type
+_alias = row_access_filter._Rewriter._alias_for_node
 
 
 def install() -> None:
     """Put our forms before bqemulator's."""
     arrow_bridge._format_bq_value = _formatted
     executor._resolve_bq_type = _named
+    row_access_filter._Rewriter._alias_for_node = staticmethod(_quoted_alias)  # type: ignore[method-assign]
 
 
 def _formatted(value: Any, arrow_type: pa.DataType, *, field: pa.Field | None = None) -> Any:
@@ -41,3 +44,9 @@ def _named(field: pa.Field, inner_type: pa.DataType) -> str:
 def _is_geography(field: pa.Field) -> bool:
     kind = (field.metadata or {}).get(b"bqemu.duckdb_type", b"")
     return bool(kind.upper().startswith(b"GEOMETRY"))
+
+
+def _quoted_alias(node: Any, *, default: str) -> str:
+    """The name of a view in the query that stands for it there: many are no bare words."""
+    name = _alias(node, default=default)
+    return name if re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII) else f"`{name}`"
