@@ -46,6 +46,7 @@ __all__ = [
     "DumpPlan",
     "Ready",
     "Running",
+    "basename_of",
     "begin",
     "engine",
     "page",
@@ -96,7 +97,7 @@ def prepare(resource_id: str, params: Mapping[str, Any]) -> DumpPlan | None:
         format=format_,
         revision=revision,
         modified=modified,
-        basename=_basename(resource_id),
+        basename=basename_of(resource_id),
         bom=bool(params["bom"]),
         is_ordered_by_default=is_ordered_by_default,
         is_whole=not any(params.get(name) for name in _SELECTING) and limit is None,
@@ -258,7 +259,8 @@ def _fits_page(limit: int | None) -> bool:
     return limit is not None and limit <= tk.asint(tk.config.get("ckan.datastore.search.rows_max"))
 
 
-def _basename(resource_id: str) -> str:
+def basename_of(resource_id: str) -> str:
+    """How a resource's files are called, without their extension."""
     resource = door.resource(resource_id)
     dataset = resource.package.name if resource else ""
     name = (resource.name if resource else "") or resource_id
