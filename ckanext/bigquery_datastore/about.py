@@ -73,7 +73,7 @@ def dictionary(resource_id: str) -> Response:
 
     def answer(id: str, offer: offers.Offer) -> Response:
         plan = offer.files["csv"].plan
-        body = datapackage.dictionary(plan.columns)
+        body = datapackage.dictionary(plan.fields)
         name = f"{plan.basename}-dictionary.csv"
         return answers.document(body, "text/csv; charset=utf-8", name)
 

@@ -82,19 +82,19 @@ def package(table: Table, columns: Sequence[Column], told: Told) -> dict[str, An
     )
 
 
-def dictionary(columns: Sequence[Column]) -> bytes:
+def dictionary(fields: Sequence[Mapping[str, Any]]) -> bytes:
     """The data dictionary as CSV, a row a column: its name, type, label, notes, and what else a
-    site keeps of it."""
-    more = sorted({key for column in columns for key in column.info} - {"label", "notes"})
+    site keeps of it. ``fields`` are core's."""
+    more = sorted({key for field in fields for key in field.get("info", {})} - {"label", "notes"})
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["column", "type", "label", "description", *more])
-    for column in columns:
-        info = column.info
+    for field in fields:
+        info = field.get("info", {})
         writer.writerow(
             [
-                column.name,
-                "int" if column.name == ID else column.ckan_type,
+                field["id"],
+                field["type"],
                 info.get("label", ""),
                 info.get("notes", ""),
                 *(info.get(key, "") for key in more),
