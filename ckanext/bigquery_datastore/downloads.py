@@ -49,6 +49,7 @@ __all__ = [
     "basename_of",
     "begin",
     "engine",
+    "formats_of",
     "page",
     "prepare",
     "prepare_sql",
@@ -257,6 +258,11 @@ def _milliseconds() -> bool:
 
 def _fits_page(limit: int | None) -> bool:
     return limit is not None and limit <= tk.asint(tk.config.get("ckan.datastore.search.rows_max"))
+
+
+def formats_of(table: lookup.Table | None) -> list[Format]:
+    """The formats that a table is offered in; None: one of which nothing is known yet."""
+    return list(FORMATS.values())
 
 
 def basename_of(resource_id: str) -> str:

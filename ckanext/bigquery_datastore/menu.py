@@ -11,6 +11,7 @@ from ckan.plugins import toolkit as tk
 from ckanext.datastore import interfaces
 
 from ckanext.bigquery_datastore import downloads
+from ckanext.bigquery_datastore.backend.table.lookup import TABLES
 from ckanext.bigquery_datastore.dump.formats import FORMATS, Format
 
 # What people want the file for: the groups of the menu, in their order.
@@ -47,9 +48,9 @@ def groups(resource_id: str) -> list[Group]:
     basename, words, others = downloads.basename_of(resource_id), _words(), of_plugins()
     by_use: dict[str, list[Item]] = {use: [] for use in titles}
     order = list(words)
-    for format_ in sorted(
-        FORMATS.values(), key=lambda row: order.index(row.name) if row.name in words else len(order)
-    ):
+    offered = downloads.formats_of(TABLES.peek(resource_id))
+    offered.sort(key=lambda row: order.index(row.name) if row.name in words else len(order))
+    for format_ in offered:
         if format_.name not in others:
             use, text = words.get(format_.name, (_MORE, ""))
             url = address(resource_id, basename, format_, bom=format_.bom)

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 from ckanext.bigquery_datastore import clients, config, downloads
 from ckanext.bigquery_datastore.backend.table.lookup import Table
-from ckanext.bigquery_datastore.dump.formats import FORMATS
 from ckanext.bigquery_datastore.dump.objects import StoredObject
 from ckanext.bigquery_datastore.dump.plan import DumpPlan, is_whole_file
 from ckanext.bigquery_datastore.dump.storage import Store, side_by_side
@@ -67,13 +66,15 @@ def of(resource_id: str, *, marked: bool = False) -> Offer | None:
     :param marked: with the byte order mark that spreadsheets want, where a format has one
     :raises BigQueryDatastoreError: BigQuery refuses, or does not answer
     """
+    first = downloads.prepare(resource_id, {"format": "csv", "bom": marked})
+    if first is None:
+        return None
     plans: dict[str, DumpPlan] = {}
-    for format_ in FORMATS.values():
+    for format_ in downloads.formats_of(first.table):
         params = {"format": format_.name, "bom": marked and format_.bom}
         if (plan := downloads.prepare(resource_id, params)) is None:
             return None
         plans[format_.name] = plan
-    first = next(iter(plans.values()))
     there: dict[str, StoredObject] = {}
     # A storage that is slow or down: then there are no sizes.
     with suppress(OutsideError):

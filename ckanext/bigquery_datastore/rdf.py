@@ -23,7 +23,7 @@ from ckanext.dcat.utils import resource_uri
 from rdflib import RDF, XSD, BNode, Graph, Literal, URIRef
 
 from ckanext.bigquery_datastore import config, downloads, menu, offers
-from ckanext.bigquery_datastore.dump.formats import FORMATS, Format
+from ckanext.bigquery_datastore.dump.formats import Format
 from ckanext.bigquery_datastore.errors import BigQueryDatastoreError
 
 _MEDIA_TYPES = "https://www.iana.org/assignments/media-types/"
@@ -49,7 +49,7 @@ class BigQueryDatastoreProfile(RDFProfile):
         offer = self._offer(id)
         basename = downloads.basename_of(id)
         croissants = list(self.g.subjects(RDF.type, SCHEMA.Dataset))
-        for format_ in FORMATS.values():
+        for format_ in downloads.formats_of(offer.table if offer else None):
             ref = URIRef(f"{resource_uri(resource)}#{format_.name}")
             url = menu.address(id, basename, format_, qualified=True)
             file = offer.files.get(format_.name) if offer else None

@@ -47,6 +47,7 @@ ckan.module("bigquery-datastore-waiting", function ($) {
 
     _onFailed: function (found) {
       this.bar.remove();
+      this.el[0].querySelector(".bigquery-datastore-promise").remove();
       this._say(this.message, this.options.failedText + " " + (found.message || ""));
       this._say(this.time, this.options.adviceText);
       this._say(this.el[0].querySelector("a.btn"), this.options.againText);
