@@ -17,8 +17,8 @@ from ckan.plugins import toolkit as tk
 from flask import Response
 from werkzeug.http import is_resource_modified
 
-from ckanext.bigquery_datastore import config, delivery, downloads, gist
-from ckanext.bigquery_datastore.dump.plan import DumpPlan
+from ckanext.bigquery_datastore import config, delivery, downloads, gist, recipes, waiting
+from ckanext.bigquery_datastore.dump.plan import DumpPlan, disposition
 from ckanext.bigquery_datastore.errors import (
     BigQueryDatastoreError,
     Crowded,
@@ -38,6 +38,7 @@ BROWSER_WAIT_SECONDS = 2
 # The addresses of a download and of its status, for tables and for queries.
 _ROUTES = {
     "table": ("datastore.dump", "bigquery_datastore.status"),
+    "named": ("bigquery_datastore.download_named", "bigquery_datastore.status_named"),
     "query": ("bigquery_datastore.download_sql", "bigquery_datastore.status_sql"),
 }
 
@@ -91,7 +92,7 @@ def page(plan: DumpPlan, body: Iterable[bytes]) -> Response:
 def running(plan: DumpPlan, state: downloads.Running) -> Response:
     """Not yet: a page that waits, a status to ask, or the same URL again, a little later."""
     if to_browser():
-        response = Response(_waiting_page(plan, state.progress), status=202)
+        response = Response(_waiting_page(plan, state), status=202)
     elif wants_no_wait():
         response = Response(status=202, headers={"Preference-Applied": "respond-async"})
         response.headers["Location"] = _url(status=True)
@@ -111,9 +112,9 @@ def crowded(plan: DumpPlan, state: downloads.Ready | downloads.Running, err: Cro
     What it was asked for has begun all the same.
     """
     if to_browser():
-        is_ready = isinstance(state, downloads.Ready)
         # A file that is there would be asked for at once, and in vain.
-        page = _waiting_page(plan, None if is_ready else state.progress, RETRY_SECONDS * is_ready)
+        pause = RETRY_SECONDS if isinstance(state, downloads.Ready) else 0
+        page = _waiting_page(plan, state, pause)
         response = Response(page, status=202)
     else:
         response = _text(
@@ -147,7 +148,11 @@ def status(plan: DumpPlan, state: downloads.Ready | downloads.Running) -> Respon
             "state": "running",
             "phase": state.phase,
             "progress": state.progress,
-            "seconds": round(time.time() - state.started.timestamp(), 1),
+            "parts": state.parts,
+            "seconds": round(waiting.elapsed(state), 1),
+            "seconds_left": waiting.left(state),
+            "message": waiting.words(state),
+            "time": waiting.time_words(state),
         }
     return _unshared(_json(found, 200))
 
@@ -156,13 +161,25 @@ def told(found: dict[str, Any]) -> Response:
     return _unshared(_json(found, 200))
 
 
+def document(body: bytes, content_type: str, filename: str) -> Response:
+    """A small file that is written at once, to be seen or saved."""
+    response = Response(body, content_type=content_type)
+    response.headers["Content-Disposition"] = disposition(filename)
+    return _unshared(response)
+
+
 def failed(err: BigQueryDatastoreError) -> Response:
     """An error as one page or one line, with the status that its class stands for."""
     if to_browser():
         response = Response(
             tk.render(
                 "bigquery_datastore/failed.html",
-                {"gist": gist.of(err.status), "message": gist.message(err)},
+                {
+                    "gist": gist.of(err.status),
+                    "message": gist.message(err),
+                    "may_pass": err.status >= 500 or err.status == 429,
+                    "again_url": _url(),
+                },
             ),
             err.status,
         )
@@ -193,12 +210,17 @@ def _count(plan: DumpPlan, size: int, *, cached: bool) -> None:
     )
 
 
-def _waiting_page(plan: DumpPlan, progress: float | None, pause: int = 0) -> str:
+def _waiting_page(
+    plan: DumpPlan, state: downloads.Ready | downloads.Running, pause: int = 0
+) -> str:
     return tk.render(
         "bigquery_datastore/waiting.html",
         {
             "filename": plan.filename,
-            "progress": progress,
+            "words": waiting.words(state),
+            "time": waiting.time_words(state),
+            "progress": None if isinstance(state, downloads.Ready) else state.progress,
+            "command": recipes.curl(_url(), plan.filename),
             "pause_seconds": pause,
             "status_url": _url(status=True),
             "download_url": _url(),
@@ -213,7 +235,7 @@ def _url(*, status: bool = False, hop: int = 0) -> str:
     args = [(name, value) for name, value in tk.request.args.items(multi=True) if name != HOP]
     if hop:
         args.append((HOP, str(hop)))
-    route = _ROUTES["table" if names else "query"][status]
+    route = _ROUTES["named" if "name" in names else "table" if names else "query"][status]
     address = tk.url_for(route, qualified=True, **names)
     return f"{address}?{urlencode(args)}" if args else address
 

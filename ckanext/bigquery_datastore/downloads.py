@@ -46,8 +46,10 @@ __all__ = [
     "DumpPlan",
     "Ready",
     "Running",
+    "basename_of",
     "begin",
     "engine",
+    "formats_of",
     "page",
     "prepare",
     "prepare_sql",
@@ -96,7 +98,7 @@ def prepare(resource_id: str, params: Mapping[str, Any]) -> DumpPlan | None:
         format=format_,
         revision=revision,
         modified=modified,
-        basename=_basename(resource_id),
+        basename=basename_of(resource_id),
         bom=bool(params["bom"]),
         is_ordered_by_default=is_ordered_by_default,
         is_whole=not any(params.get(name) for name in _SELECTING) and limit is None,
@@ -261,7 +263,13 @@ def _fits_page(limit: int | None) -> bool:
     return limit is not None and limit <= tk.asint(tk.config.get("ckan.datastore.search.rows_max"))
 
 
-def _basename(resource_id: str) -> str:
+def formats_of(table: lookup.Table | None) -> list[Format]:
+    """The formats that a table is offered in; None: one of which nothing is known yet."""
+    return list(FORMATS.values())
+
+
+def basename_of(resource_id: str) -> str:
+    """How a resource's files are called, without their extension."""
     resource = door.resource(resource_id)
     dataset = resource.package.name if resource else ""
     name = (resource.name if resource else "") or resource_id

@@ -4,9 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
+from ckan import authz
 from ckan.plugins import toolkit as tk
 
-from ckanext.bigquery_datastore import config, load_views, load_words, others
+from ckanext.bigquery_datastore import (
+    about,
+    config,
+    downloads,
+    load_views,
+    load_words,
+    menu,
+    others,
+    recipes,
+)
+from ckanext.bigquery_datastore.backend import door
+from ckanext.bigquery_datastore.backend.table.lookup import TABLES
 from ckanext.bigquery_datastore.dump.formats import FORMATS, Format
 
 
@@ -50,3 +62,64 @@ def bigquery_datastore_load_words() -> dict[str, dict[str, str]]:
         "modes": {name: tk._(text) for name, text in load_words.MODES.items()},
         "levels": {name: tk._(text) for name, text in load_words.LEVELS.items()},
     }
+
+
+def bigquery_datastore_menu(resource_id: str) -> list[menu.Group]:
+    """The same as a menu: by use, with words and addresses, other plugins' formats included."""
+    return menu.groups(resource_id)
+
+
+def bigquery_datastore_titles(resource_id: str) -> list[dict[str, str]]:
+    """The names and titles of the same formats, for scripts."""
+    found = (item for group in menu.groups(resource_id) for item in group.items)
+    return [{"name": item.name, "title": item.title} for item in found]
+
+
+def bigquery_datastore_summary(resource_id: str) -> str:
+    """Rows, columns and last change, where this process has heard of them; asks nobody."""
+    table = TABLES.peek(resource_id)
+    return about.summary(table, table.modified) if table and table.modified else ""
+
+
+def bigquery_datastore_recipes(name: str) -> list[dict[str, Any]]:
+    """Lines to copy and run for a resource, those that this visitor may be shown.
+
+    None for who may not read it: CKAN 2.11 shows its window to anybody, for any name.
+    """
+    try:
+        resource_id = door.find_readable(name)
+    except tk.ObjectNotFound:
+        return []
+    basename = downloads.basename_of(resource_id)
+    places = {
+        "csv": menu.address(resource_id, basename, FORMATS["csv"], qualified=True),
+        "parquet": menu.address(resource_id, basename, FORMATS["parquet"], qualified=True),
+        "file": basename,
+        "table": f"{config.project()}.{config.dataset()}.{resource_id}",
+    }
+    is_inside = _is_of_organisation(resource_id)
+    return [
+        {
+            "name": recipe.name,
+            "title": recipe.title,
+            "language": recipe.language,
+            "text": recipes.filled(recipe, places),
+        }
+        for recipe in recipes.RECIPES
+        if is_inside or not recipe.for_organisation
+    ]
+
+
+def bigquery_datastore_is_private(resource_id: str) -> bool:
+    """Whether a program needs a token for it; for who may read it."""
+    resource = door.resource(resource_id)
+    return bool(resource and resource.package.private)
+
+
+def _is_of_organisation(resource_id: str) -> bool:
+    """Whether the visitor belongs to those whose data it is: strangers hear of no project."""
+    resource, user = door.resource(resource_id), tk.current_user
+    if resource is None or user.is_anonymous:
+        return False
+    owner = resource.package.owner_org
+    return bool(owner) and authz.has_user_permission_for_group_or_org(owner, user.name, "read")

@@ -13,6 +13,7 @@ from ckan.plugins import toolkit as tk
 from ckanext.datastore import plugin as core_plugin
 from ckanext.datastore.backend import DatastoreBackend
 from ckanext.datastore.interfaces import IDatastoreBackend
+from ckanext.datatablesview import plugin as core_view_plugin
 from ckanext.tabledesigner.interfaces import ColumnConstraint, IColumnConstraints
 
 from ckanext.bigquery_datastore import config, jobs, load_views, others, views, withdrawal
@@ -46,8 +47,9 @@ class BigQueryDatastorePlugin(p.SingletonPlugin, DefaultTranslation):
     # IConfigurer
 
     def update_config(self, config_: CKANConfig) -> None:
-        # Core's templates first: ours then stand before them, wherever core's plugin is listed.
-        tk.add_template_directory(config_, str(Path(core_plugin.__file__).parent / "templates"))
+        # Core's templates first: ours then stand before them, wherever core's plugins are listed.
+        for core in (core_view_plugin, core_plugin):
+            tk.add_template_directory(config_, str(Path(core.__file__).parent / "templates"))
         tk.add_template_directory(config_, "templates")
         tk.add_resource("assets", "bigquery_datastore")
 

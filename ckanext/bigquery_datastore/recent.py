@@ -74,6 +74,11 @@ class Recent(Generic[_T]):
             with self._guard:
                 self._kept()[key] = answer
 
+    def peek(self, key: str) -> _T | None:
+        """What was heard within the time to live; asks nobody."""
+        with self._guard:
+            return self._kept().get(key)
+
     def has(self, key: str) -> bool:
         with self._guard:
             return key in self._kept()

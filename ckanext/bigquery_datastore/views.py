@@ -6,7 +6,7 @@ core's plugin comes first in ``ckan.plugins``, ours takes the place of its view 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NoReturn, TypeVar
@@ -19,8 +19,18 @@ from flask import Blueprint, Response
 from flask.blueprints import BlueprintSetupState
 from werkzeug.exceptions import NotFound
 
-from ckanext.bigquery_datastore import answers, checking, config, downloads, handover, places
+from ckanext.bigquery_datastore import (
+    answers,
+    checking,
+    config,
+    downloads,
+    handover,
+    menu,
+    places,
+)
+from ckanext.bigquery_datastore.about import about as bigquery_datastore_about
 from ckanext.bigquery_datastore.backend import door
+from ckanext.bigquery_datastore.dump.formats import FORMATS
 from ckanext.bigquery_datastore.dump.plan import DumpPlan
 from ckanext.bigquery_datastore.errors import BadRequest, BigQueryDatastoreError, Crowded
 from ckanext.bigquery_datastore.logic.schema import dump_schema, dump_sql_schema
@@ -28,6 +38,11 @@ from ckanext.bigquery_datastore.logic.schema import dump_schema, dump_sql_schema
 _T = TypeVar("_T")
 
 bigquery_datastore = Blueprint("bigquery_datastore", __name__)
+
+# A segment of a path as file systems bound it, in a language's characters.
+_NAME = "string(maxlength=255)"
+
+__all__ = ["bigquery_datastore", "bigquery_datastore_about"]
 
 
 @dataclass(frozen=True)
@@ -41,9 +56,29 @@ class Asked:
 @bigquery_datastore.route("/datastore/dump/<resource_id>")
 def download(resource_id: str) -> Response | str:
     """A table as one file; see the README for parameters and answers."""
-    if not config.is_active():
+    # Formats of other plugins are written by core's view, page by page.
+    if not config.is_active() or _is_of_plugin():
         return core_dump(resource_id)
     return _download(partial(_asked, resource_id))
+
+
+@bigquery_datastore.route(f"/datastore/dump/<resource_id>/<{_NAME}:name>")
+def download_named(resource_id: str, name: str) -> Response | str:
+    """The same at an address that ends like a file's name, for tools that look at that.
+
+    Of the name, the extension alone is looked at: it is the format.
+    """
+    if not config.is_active():
+        tk.abort(404)
+    return _download(partial(_asked, resource_id, name))
+
+
+@bigquery_datastore.route(f"/datastore/dump/<resource_id>/<{_NAME}:name>/status")
+def status_named(resource_id: str, name: str) -> Response:
+    """How far the export of the same URL without ``/status`` is, as JSON."""
+    if not config.is_active():
+        tk.abort(404)
+    return _status(partial(_asked, resource_id, name))
 
 
 @bigquery_datastore.route("/datastore/dump/<resource_id>/status")
@@ -129,9 +164,9 @@ def _read(asked: Asked, work: Callable[[], _T]) -> _T:
     return found
 
 
-def _asked(resource_id: str) -> Asked:
+def _asked(resource_id: str, name: str | None = None) -> Asked:
     """A table's file; nothing of the table is looked at for who may not read it."""
-    params = _validated(dump_schema())
+    params = _validated(dump_schema(), {} if name is None else {"format": _format_of(name)})
     try:
         id = door.find_readable(resource_id)
     except tk.ObjectNotFound:
@@ -159,15 +194,30 @@ def _sql_asked() -> Asked:
     return Asked(plan, partial(door.check_readable_by_sql, readable))
 
 
-def _validated(schema: Schema) -> dict[str, Any]:
+def _format_of(name: str) -> str:
+    """The format that a file's name ends with: ``csv.gz`` of ``flights.csv.gz``.
+
+    :raises BadRequest: it ends with none
+    """
+    found = [format_ for format_ in FORMATS if name.lower().endswith(f".{format_}")]
+    if not found:
+        raise BadRequest(f"name: it must end with one of .{', .'.join(FORMATS)}")
+    return max(found, key=len)
+
+
+def _validated(schema: Schema, fixed: Mapping[str, str] | None = None) -> dict[str, Any]:
     try:
-        params, errors = validate(tk.request.args.to_dict(), schema)
+        params, errors = validate({**tk.request.args.to_dict(), **(fixed or {})}, schema)
     except RecursionError as err:
         # Of Python's reader of JSON, which core's schema uses for filters.
         raise BadRequest("filters: more levels of lists and objects than can be read") from err
     if errors:
         raise BadRequest("\n".join(f"{name}: {' '.join(errors[name])}" for name in errors))
     return params
+
+
+def _is_of_plugin() -> bool:
+    return bool(menu.of_plugins().get(tk.request.args.get("format", "")))
 
 
 def _not_found() -> NoReturn:

@@ -125,7 +125,7 @@ class Engine:
                 self._try_again(plan, attempt, job)
                 continue
             if not self.joins or (is_patient and until - time.monotonic() < ASSEMBLY_SECONDS):
-                return Running(ASSEMBLE, None, attempt.created)
+                return Running(ASSEMBLE, None, attempt.created, parts=job.file_count)
             try:
                 ready = self._assemble(plan, attempt, job)
             except Gone:

@@ -52,10 +52,12 @@ EXPORT, ASSEMBLE = "export", "assemble"
 class Running:
     """Not yet. ``progress`` of the phase is from 0 to 1, or None where it is not known.
 
-    ``job`` is the id of BigQuery's job, which is all that there is to look at in the phase EXPORT.
+    ``job`` is the id of BigQuery's job, which is all that there is to look at in the phase EXPORT;
+    ``parts`` how many files are joined in the phase ASSEMBLE, where that is known.
     """
 
     phase: str
     progress: float | None
     started: dt.datetime
     job: str | None = None
+    parts: int | None = None

@@ -14,6 +14,7 @@ import requests
 from ckan.tests import factories, helpers
 
 from ckanext.bigquery_datastore import config
+from ckanext.bigquery_datastore.dump.formats import FORMATS
 from ckanext.bigquery_datastore.tests.dump.exporting import Place
 
 pytestmark = pytest.mark.usefixtures("non_clean_db", "datastore", "with_plugins")
@@ -51,7 +52,7 @@ def saved(page, click) -> bytes:
 def test_an_anonymous_visitor_clicks_download_and_has_the_file(live_site, page):
     table = a_table()
     page.goto(f"{live_site.url}/dataset/{table['package']}/resource/{table['id']}")
-    page.get_by_role("button", name="Download in another format").click()
+    page.locator("summary", has_text="Formats").click()
     data = saved(page, lambda: page.get_by_role("link", name="CSV", exact=True).click())
     assert data == b"\xef\xbb\xbf" + CSV.encode()
 
@@ -62,20 +63,25 @@ def test_an_anonymous_visitor_clicks_download_and_has_the_file(live_site, page):
 def test_every_format_is_offered_wherever_the_plugin_is_listed(start_site, page, plugins):
     site, table = start_site({"ckan.plugins": plugins}), a_table()
     page.goto(f"{site.url}/dataset/{table['package']}/resource/{table['id']}")
-    items = page.locator("ul[aria-labelledby=dropdownDownloadFormat] a").all_text_contents()
-    assert [item.strip() for item in items] == [
-        *("CSV", "TSV", "JSON", "XML", "Parquet", "NDJSON"),
-        *("CSV, compressed", "TSV, compressed", "NDJSON, compressed"),
-    ]
+    items = page.locator(".bigquery-datastore-menu a[data-format]")
+    names = items.evaluate_all("all => all.map(item => item.dataset.format)")
+    assert sorted(names) == sorted(FORMATS)
 
 
 def test_while_an_export_runs_the_page_shows_it_and_the_download_starts_by_itself(start_site, page):
     site, table = start_site(SLOW), a_table()
+    url = f"{site.url}/datastore/dump/{table['id']}/trees.csv"
+    page.goto(url)
+    status = page.get_by_role("status")
+    assert "The table is being exported" in status.text_content()
+    # Who reloads loses nothing.
+    page.reload()
     with page.expect_download(timeout=60_000) as coming:
-        page.goto(f"{site.url}/datastore/dump/{table['id']}")
-        status = page.get_by_role("status")
-        status.filter(has_text="seconds so far").wait_for()
         page.locator("progress[value]").wait_for()
+        page.locator(".bigquery-datastore-time", has_text="seconds so far, about").wait_for()
+        command = page.locator(".bigquery-datastore-waiting pre").text_content()
+        assert command.startswith("curl ") and command.endswith(url)
+    assert status.text_content() == "The file is ready: the download starts by itself."
     assert Path(coming.value.path()).read_bytes() == CSV.encode()
     assert coming.value.suggested_filename.endswith(".csv")
 
@@ -91,7 +97,7 @@ def test_where_no_place_is_left_the_page_waits_and_the_download_starts_by_itself
     assert (script.status_code, "curl --retry" in script.text) == (503, True)
     with page.expect_download(timeout=60_000) as coming:
         page.goto(url)
-        page.get_by_role("status").filter(has_text="seconds so far").wait_for()
+        page.locator(".bigquery-datastore-time", has_text="seconds so far").wait_for()
     assert Path(coming.value.path()).read_bytes() == CSV.encode()
 
 

@@ -11,13 +11,15 @@ ckan.module("bigquery-datastore-waiting", function ($) {
       pauseSeconds: 0,
       readyText: "",
       failedText: "",
-      elapsedText: ""
+      adviceText: "",
+      againText: ""
     },
 
     initialize: function () {
       $.proxyAll(this, /_on|_ask/);
       this.bar = this.el[0].querySelector("progress");
       this.message = this.el[0].querySelector("[role=status]");
+      this.time = this.el[0].querySelector(".bigquery-datastore-time");
       window.setTimeout(this._ask, this.options.pauseSeconds * 1000);
     },
 
@@ -33,21 +35,32 @@ ckan.module("bigquery-datastore-waiting", function ($) {
     _onState: function (found) {
       if (found.state === "ready") {
         this.bar.value = 1;
-        this._say(this.options.readyText);
+        this._say(this.message, this.options.readyText);
+        this._say(this.time, "");
         window.location.assign(this.options.downloadUrl);
       } else if (found.state === "failed") {
-        this.bar.remove();
-        this._say(this.options.failedText + " " + (found.message || ""));
+        this._onFailed(found);
       } else {
         this._onRunning(found);
       }
     },
 
+    _onFailed: function (found) {
+      this.bar.remove();
+      this.el[0].querySelector(".bigquery-datastore-promise").remove();
+      this._say(this.message, this.options.failedText + " " + (found.message || ""));
+      this._say(this.time, this.options.adviceText);
+      this._say(this.el[0].querySelector("a.btn"), this.options.againText);
+    },
+
     _onRunning: function (found) {
-      if (found.progress !== null) {
+      if (found.progress === null) {
+        this.bar.removeAttribute("value");
+      } else {
         this.bar.value = found.progress;
       }
-      this._say(this.options.elapsedText.replace("{seconds}", Math.round(found.seconds)));
+      this._say(this.message, found.message);
+      this._say(this.time, found.time);
       window.setTimeout(this._ask, PAUSE_MS);
     },
 
@@ -56,9 +69,10 @@ ckan.module("bigquery-datastore-waiting", function ($) {
       window.setTimeout(this._ask, PAUSE_MS * 5);
     },
 
-    _say: function (text) {
-      if (this.message.textContent !== text) {
-        this.message.textContent = text;
+    /* A screen reader says what changes: nothing is written anew that stays as it is. */
+    _say: function (place, text) {
+      if (place.textContent !== text) {
+        place.textContent = text;
       }
     }
   };
