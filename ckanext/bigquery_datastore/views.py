@@ -180,3 +180,13 @@ def _take_over(setup: BlueprintSetupState) -> None:
     """Answer core's route also where core's blueprint was registered before this one."""
     if "datastore.dump" in setup.app.view_functions:
         setup.app.view_functions["datastore.dump"] = download
+    # In the first place, so that it is called last: CKAN's own hook writes the header anew.
+    setup.app.after_request_funcs.setdefault(None, []).insert(0, _let_scripts_ask)
+
+
+def _let_scripts_ask(response: Response) -> Response:
+    """Let scripts of the origins that CKAN lets in ask for ranges of a file, and for changes."""
+    is_ours = (
+        tk.request.endpoint == "datastore.dump" or tk.request.blueprint == "bigquery_datastore"
+    )
+    return answers.open_to_scripts(response) if is_ours else response
