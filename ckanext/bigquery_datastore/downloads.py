@@ -74,14 +74,23 @@ def prepare(resource_id: str, params: Mapping[str, Any]) -> DumpPlan | None:
     :raises BadRequest: a filter, field or sort that the table does not have
     """
     asked = time.monotonic()
-    format_, limit = _format(params["format"]), params.get("limit")
-    is_page = _fits_page(limit) and format_.can_be_page
+    format_ = _format(params["format"])
+    is_page = _is_page(format_, params.get("limit"))
     table = TABLES.get(
         resource_id,
         lambda: _table(resource_id) if is_page else _table_and_files(resource_id, format_),
     )
-    if table is None:
-        return None
+    return None if table is None else plan_of(resource_id, table, params, asked)
+
+
+def plan_of(
+    resource_id: str, table: lookup.Table, params: Mapping[str, Any], asked: float | None = None
+) -> DumpPlan:
+    """The plan for a table that is known; ``asked`` is when, on ``time.monotonic``.
+
+    :raises BadRequest: as ``prepare``
+    """
+    format_, limit = _format(params["format"]), params.get("limit")
     select = build(
         table,
         {name: params.get(name) for name in _SELECTING},
@@ -103,10 +112,14 @@ def prepare(resource_id: str, params: Mapping[str, Any]) -> DumpPlan | None:
         bom=bool(params["bom"]),
         is_ordered_by_default=is_ordered_by_default,
         is_whole=not any(params.get(name) for name in _SELECTING) and limit is None,
-        is_page=is_page,
+        is_page=_is_page(format_, limit),
         milliseconds=_milliseconds(),
-        asked=asked,
+        asked=time.monotonic() if asked is None else asked,
     )
+
+
+def _is_page(format_: Format, limit: int | None) -> bool:
+    return _fits_page(limit) and format_.can_be_page
 
 
 def _format(name: str) -> Format:

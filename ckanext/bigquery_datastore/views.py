@@ -19,8 +19,9 @@ from flask import Blueprint, Response
 from flask.blueprints import BlueprintSetupState
 from werkzeug.exceptions import NotFound
 
-from ckanext.bigquery_datastore import answers, checking, config, downloads, handover, places
+from ckanext.bigquery_datastore import answers, config, downloads, handover, places
 from ckanext.bigquery_datastore.backend import door
+from ckanext.bigquery_datastore.checking import served
 from ckanext.bigquery_datastore.dump.plan import DumpPlan
 from ckanext.bigquery_datastore.errors import BadRequest, BigQueryDatastoreError, Crowded
 from ckanext.bigquery_datastore.logic.schema import dump_schema, dump_sql_schema
@@ -57,7 +58,7 @@ def status(resource_id: str) -> Response:
 @bigquery_datastore.route("/datastore/dump_places")
 def places_taken() -> Response:
     """How many wait in this process, and may: for `ckan bigquery check` alone."""
-    told = checking.told() if config.is_active() else None
+    told = served.told() if config.is_active() else None
     return answers.told(told or _not_found())
 
 

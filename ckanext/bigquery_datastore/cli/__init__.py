@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import click
 
-from ckanext.bigquery_datastore.cli import checks, emulators, exports, loading, tables
+from ckanext.bigquery_datastore.cli import (
+    checks,
+    dumping,
+    emulators,
+    exports,
+    loading,
+    state,
+    tables,
+)
 
 # What CKAN's blanket adds to `ckan`.
 __all__ = ["bigquery"]
@@ -19,6 +27,9 @@ for command in (
     loading.load_file,
     tables.lay_out,
     exports.export,
+    dumping.dump,
+    state.status,
+    exports.purge,
     exports.sweep,
     checks.check,
     emulators.emulator,

@@ -56,9 +56,9 @@ def _column(shards: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     for name in _OPTIONAL:
         if any(shard.get(name) != found.get(name) for shard in shards):
             found.pop(name, None)
-    types = [shard.get("geometry_types") for shard in shards]
-    known = all(isinstance(listed, list) and listed for listed in types)
+    types = [shard.get("geometry_types") or [] for shard in shards]
     # An empty list says that the types are not known.
+    known = all(isinstance(listed, list) and listed for listed in types)
     found["geometry_types"] = sorted({name for listed in types for name in listed}) if known else []
     found.pop("bbox", None)
     if box := _box([shard.get("bbox") for shard in shards]):
