@@ -273,7 +273,7 @@ def fill(table: str, texts: list[str]) -> None:
 
 def csv(texts: list[str], offset: int = 0) -> str:
     rows = "".join(f"{n},{text}\n" for n, text in enumerate(texts, 1) if n > offset)
-    return hashlib.sha256(f"_id,text\r\n{rows}".encode()).hexdigest()
+    return hashlib.sha256(f"_id,text\n{rows}".encode()).hexdigest()
 
 
 def p95(found: list[float]) -> float:

@@ -154,7 +154,7 @@ def downloaded(url: str) -> tuple[int, str]:
 
 def expected(rows: int) -> tuple[int, str]:
     """Size and SHA-256 of the csv of ROWS."""
-    digest, size = hashlib.sha256(b"_id,text,size\r\n"), len(b"_id,text,size\r\n")
+    digest, size = hashlib.sha256(b"_id,text,size\n"), len(b"_id,text,size\n")
     for first in range(1, rows + 1, 10_000):
         lines = "".join(
             f"{n},{str(n).rjust(79, 'x')},{n // 4 if n % 4 == 0 else n / 4}\n"

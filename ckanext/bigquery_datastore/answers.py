@@ -266,6 +266,24 @@ def _of_this_file(plan: DumpPlan, response: Response) -> Response:
     return _unshared(response)
 
 
+# What scripts of other sites may send, and read, where CKAN's options ckan.cors.… let them in:
+# https://fetch.spec.whatwg.org/#http-access-control-expose-headers
+_SENT_BY_SCRIPTS = "Range, If-Range, If-None-Match, If-Modified-Since, Prefer"
+_READ_BY_SCRIPTS = (
+    "Accept-Ranges, Content-Disposition, Content-Length, Content-Range, ETag, Location, Retry-After"
+)
+
+
+def open_to_scripts(response: Response) -> Response:
+    """The answer with what CKAN's own headers for scripts of other sites leave out."""
+    if "Access-Control-Allow-Origin" in response.headers:
+        sent = response.headers.get("Access-Control-Allow-Headers", "")
+        response.headers["Access-Control-Allow-Headers"] = f"{sent}, {_SENT_BY_SCRIPTS}"
+        response.headers["Access-Control-Expose-Headers"] = _READ_BY_SCRIPTS
+        response.vary.add("Origin")
+    return response
+
+
 def _unshared(response: Response) -> Response:
     # CKAN's own hook adds "public" wherever this is not set.
     tk.request.environ["__no_cache__"] = True

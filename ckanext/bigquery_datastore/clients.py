@@ -110,6 +110,18 @@ def signer() -> gcredentials.Credentials:
     return _once("signer", "rw", partial(_credentials, "rw"))
 
 
+def account(identity: str) -> str | None:
+    """The address of the service account behind ``ro`` or ``rw``; None where it is not known.
+
+    :raises PermissionMissing: there are no credentials
+    """
+    if is_emulated():
+        return f"emulator-{identity}"
+    found = _once("account", identity, partial(_credentials, identity))
+    address = getattr(found, "service_account_email", None)
+    return None if address in (None, "default") else str(address)
+
+
 def forget() -> None:
     """Close and drop every client, so that the next call builds it from the options as they are."""
     with _lock:

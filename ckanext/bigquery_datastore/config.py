@@ -42,6 +42,8 @@ EXPORT_JOBS = PREFIX + "export_jobs"
 JOB_LABELS = PREFIX + "job_labels"
 PREWARM_FORMATS = PREFIX + "prewarm_formats"
 FILENAME_TEMPLATE = PREFIX + "filename_template"
+CORE_LINE_ENDS = PREFIX + "core_line_ends"
+PARQUET_COMPRESSION = PREFIX + "parquet_compression"
 SEARCH_CHARACTERS = PREFIX + "search_characters"
 SEARCH_SQL_BYTES = PREFIX + "search_sql_bytes"
 DUMP_SQL_ENABLED = PREFIX + "dump_sql_enabled"
@@ -69,6 +71,7 @@ SEARCH_BYTES = 100_000_000_000
 
 DELIVERIES = ("redirect", "stream", "accel")
 ORDERS = ("_id", "none")
+PARQUET_COMPRESSIONS = ("SNAPPY", "ZSTD")
 FILENAME_FIELDS = {"dataset", "resource", "resource_id"}
 
 # https://cloud.google.com/bigquery/docs/labels-intro#requirements
@@ -212,6 +215,15 @@ def filename_template() -> str:
             + " and nothing else in braces."
         )
     return template
+
+
+def core_line_ends() -> bool:
+    """Whether the header of CSV and TSV ends with CR LF, as in core's files."""
+    return tk.asbool(tk.config.get(CORE_LINE_ENDS))
+
+
+def parquet_compression() -> str:
+    return _one_of(PARQUET_COMPRESSION, PARQUET_COMPRESSIONS)
 
 
 def search_characters() -> int:
@@ -380,6 +392,8 @@ _GETTERS: tuple[Callable[[], object], ...] = (
     export_jobs,
     job_labels,
     filename_template,
+    core_line_ends,
+    parquet_compression,
     search_characters,
     search_sql_bytes,
     dump_sql_timeout_seconds,

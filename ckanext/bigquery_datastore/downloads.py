@@ -14,7 +14,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent import futures
 from contextlib import suppress
 from dataclasses import replace
@@ -31,10 +31,12 @@ from ckanext.bigquery_datastore.backend.sql.check import Checked
 from ckanext.bigquery_datastore.backend.sql.select import select_of
 from ckanext.bigquery_datastore.backend.table import lookup
 from ckanext.bigquery_datastore.backend.table.lookup import TABLES
-from ckanext.bigquery_datastore.dump import export, pages, sign, watch
+from ckanext.bigquery_datastore.backend.table.model import Column
+from ckanext.bigquery_datastore.dump import export, formats, pages, sign, watch
 from ckanext.bigquery_datastore.dump import plan as plans
 from ckanext.bigquery_datastore.dump.engine import Engine
-from ckanext.bigquery_datastore.dump.formats import FORMATS, Format
+from ckanext.bigquery_datastore.dump.features import place_of
+from ckanext.bigquery_datastore.dump.formats import Format
 from ckanext.bigquery_datastore.dump.loop import shared_loop
 from ckanext.bigquery_datastore.dump.objects import SQL
 from ckanext.bigquery_datastore.dump.plan import DumpPlan
@@ -74,19 +76,29 @@ def prepare(resource_id: str, params: Mapping[str, Any]) -> DumpPlan | None:
     :raises BadRequest: a filter, field or sort that the table does not have
     """
     asked = time.monotonic()
-    format_, limit = FORMATS[params["format"]], params.get("limit")
-    is_page = _fits_page(limit) and bool(format_.delimiter or format_.rewrite)
+    format_ = _format(params["format"])
+    is_page = _is_page(format_, params.get("limit"))
     table = TABLES.get(
         resource_id,
         lambda: _table(resource_id) if is_page else _table_and_files(resource_id, format_),
     )
-    if table is None:
-        return None
+    return None if table is None else plan_of(resource_id, table, params, asked)
+
+
+def plan_of(
+    resource_id: str, table: lookup.Table, params: Mapping[str, Any], asked: float | None = None
+) -> DumpPlan:
+    """The plan for a table that is known; ``asked`` is when, on ``time.monotonic``.
+
+    :raises BadRequest: as ``prepare``
+    """
+    format_, limit = _format(params["format"]), params.get("limit")
     select = build(
         table,
         {name: params.get(name) for name in _SELECTING},
         characters=config.search_characters(),
     )
+    _check_places(format_, select.columns)
     is_ordered_by_default = not params.get("sort")
     if is_ordered_by_default and config.order() == "none":
         select = replace(select, order_by=())
@@ -102,10 +114,30 @@ def prepare(resource_id: str, params: Mapping[str, Any]) -> DumpPlan | None:
         bom=bool(params["bom"]),
         is_ordered_by_default=is_ordered_by_default,
         is_whole=not any(params.get(name) for name in _SELECTING) and limit is None,
-        is_page=is_page,
+        is_page=_is_page(format_, limit),
         milliseconds=_milliseconds(),
-        asked=asked,
+        asked=time.monotonic() if asked is None else asked,
     )
+
+
+def _is_page(format_: Format, limit: int | None) -> bool:
+    return _fits_page(limit) and format_.can_be_page
+
+
+def _format(name: str) -> Format:
+    return formats.of_site(
+        name,
+        core_line_ends=config.core_line_ends(),
+        parquet_compression=config.parquet_compression(),
+    )
+
+
+def _check_places(format_: Format, columns: Sequence[Column]) -> None:
+    if format_.of_places and place_of(columns) is None:
+        raise BadRequest(
+            f"format: {format_.name} needs a column of type GEOGRAPHY, or two columns of numbers "
+            "that the data dictionary labels as latitude and longitude."
+        )
 
 
 def _table(resource_id: str) -> lookup.Table | None:
@@ -142,6 +174,8 @@ def prepare_sql(
         columns = results.planned(clients.bigquery_ro(), checked)
     except Refused as err:
         raise BadRequest(f"sql: {err}") from err
+    format_ = _format(params["format"])
+    _check_places(format_, columns)
     revisions = {table.id: _revision(table) for table in checked.tables}
     latest, modified = max(revisions.values())
     # Each query is a family of its own (see sweep), and so is each state of its tables.
@@ -150,7 +184,7 @@ def prepare_sql(
         resource_id=f"{SQL}{digest[:32]}",
         table=checked.tables[0],
         select=select_of(checked, columns),
-        format=FORMATS[params["format"]],
+        format=format_,
         revision=latest,
         modified=modified,
         basename="query",
@@ -265,7 +299,7 @@ def _fits_page(limit: int | None) -> bool:
 
 def formats_of(table: lookup.Table | None) -> list[Format]:
     """The formats that a table is offered in; None: one of which nothing is known yet."""
-    return list(FORMATS.values())
+    return formats.offered(table.user_columns if table else ())
 
 
 def basename_of(resource_id: str) -> str:

@@ -19,7 +19,7 @@ from ckanext.bigquery_datastore import (
 )
 from ckanext.bigquery_datastore.backend import door
 from ckanext.bigquery_datastore.backend.table.lookup import TABLES
-from ckanext.bigquery_datastore.dump.formats import FORMATS, Format
+from ckanext.bigquery_datastore.dump.formats import FORMATS, Format, offered
 
 
 def bigquery_datastore_is_active() -> bool:
@@ -28,8 +28,8 @@ def bigquery_datastore_is_active() -> bool:
 
 
 def bigquery_datastore_formats() -> list[Format]:
-    """The formats that a table can be downloaded in."""
-    return list(FORMATS.values())
+    """The formats that every table can be downloaded in, wherever it lies."""
+    return offered(())
 
 
 def bigquery_datastore_has_load_page(resource: dict[str, Any]) -> bool:

@@ -18,6 +18,7 @@ import logging
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 
 from ckan.lib import jobs
 from ckan.plugins import toolkit as tk
@@ -27,7 +28,7 @@ from ckanext.bigquery_datastore import clients, config, downloads
 from ckanext.bigquery_datastore.backend import door
 from ckanext.bigquery_datastore.backend.table import lookup
 from ckanext.bigquery_datastore.dump.formats import FORMATS
-from ckanext.bigquery_datastore.errors import BigQueryDatastoreError, ConfigError
+from ckanext.bigquery_datastore.errors import BadRequest, BigQueryDatastoreError, ConfigError
 
 log = logging.getLogger(__name__)
 
@@ -85,8 +86,10 @@ def prepare(resource_id: str) -> None:
             return
         lookup.TABLES.forget(resource_id)
         for format_name in wanted_formats():
-            for plan in files(resource_id, format_name):
-                finished(plan)
+            # Such as geojson, of a table whose rows lie nowhere.
+            with suppress(BadRequest):
+                for plan in files(resource_id, format_name):
+                    finished(plan)
     except BigQueryDatastoreError as err:
         log.warning("%s is exported when somebody asks, not before: %s", resource_id, err)
 

@@ -29,10 +29,7 @@ def purge(resource_ids: Iterable[str]) -> None:
     """Delete the exports of these resources, and those of queries: they may hold the same rows, as
     do rows that a load has set aside."""
     until = time.monotonic() + PURGE_SECONDS
-    ids = list(resource_ids)
-    prefixes = [f"{ROOT}{name}" for name in (*(f"{id}/" for id in ids), SQL)]
-    prefixes += [f"{BAD_ROWS}{id}/" for id in ids]
-    for prefix in prefixes:
+    for prefix in _prefixes(resource_ids):
         FILES.forget_under(prefix)
         try:
             sweep.purge(_store(), prefix, until)
@@ -40,20 +37,49 @@ def purge(resource_ids: Iterable[str]) -> None:
             log.warning("%s* is left for `ckan bigquery sweep`: %s", prefix, err)
 
 
+def exports(resource_ids: Iterable[str]) -> list[StoredObject]:
+    """What ``purge`` would delete."""
+    store = _store()
+    return [found for prefix in _prefixes(resource_ids) for found in store.list(prefix)]
+
+
+def delete(objects: Iterable[StoredObject]) -> int:
+    """Delete exports, however long it takes; how many.
+
+    :raises OutsideError: Cloud Storage does not let us
+    """
+    known = list(objects)
+    for found in known:
+        FILES.forget_under(found.name)
+    return _store().delete(known)
+
+
+def _prefixes(resource_ids: Iterable[str]) -> list[str]:
+    ids = list(resource_ids)
+    prefixes = [f"{ROOT}{name}" for name in (*(f"{id}/" for id in ids), SQL)]
+    return prefixes + [f"{BAD_ROWS}{id}/" for id in ids]
+
+
 def purge_orphans(tables: Iterable[str]) -> int:
     """Delete every export that should have been purged and was not; how many objects.
 
     :param tables: the ids of all resources that have a table
     """
+    return _store().delete(orphans(tables))
+
+
+def orphans(tables: Iterable[str]) -> list[StoredObject]:
+    """What ``purge_orphans`` would delete."""
     there = set(tables)
-    store = _store()
     owners: dict[str, list[StoredObject]] = {}
-    for found in store.list(ROOT):
+    for found in _store().list(ROOT):
         owners.setdefault(found.name.split("/")[1], []).append(found)
-    return sum(
-        store.delete(found for found in objects if not _may_stay(name, found, there))
+    return [
+        found
         for name, objects in owners.items()
-    )
+        for found in objects
+        if not _may_stay(name, found, there)
+    ]
 
 
 def _may_stay(name: str, found: StoredObject, tables: set[str]) -> bool:

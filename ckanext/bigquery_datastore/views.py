@@ -19,17 +19,10 @@ from flask import Blueprint, Response
 from flask.blueprints import BlueprintSetupState
 from werkzeug.exceptions import NotFound
 
-from ckanext.bigquery_datastore import (
-    answers,
-    checking,
-    config,
-    downloads,
-    handover,
-    menu,
-    places,
-)
+from ckanext.bigquery_datastore import answers, config, downloads, handover, menu, places
 from ckanext.bigquery_datastore.about import about as bigquery_datastore_about
 from ckanext.bigquery_datastore.backend import door
+from ckanext.bigquery_datastore.checking import served
 from ckanext.bigquery_datastore.dump.formats import FORMATS
 from ckanext.bigquery_datastore.dump.plan import DumpPlan
 from ckanext.bigquery_datastore.errors import BadRequest, BigQueryDatastoreError, Crowded
@@ -92,7 +85,7 @@ def status(resource_id: str) -> Response:
 @bigquery_datastore.route("/datastore/dump_places")
 def places_taken() -> Response:
     """How many wait in this process, and may: for `ckan bigquery check` alone."""
-    told = checking.told() if config.is_active() else None
+    told = served.told() if config.is_active() else None
     return answers.told(told or _not_found())
 
 
@@ -230,3 +223,13 @@ def _take_over(setup: BlueprintSetupState) -> None:
     """Answer core's route also where core's blueprint was registered before this one."""
     if "datastore.dump" in setup.app.view_functions:
         setup.app.view_functions["datastore.dump"] = download
+    # In the first place, so that it is called last: CKAN's own hook writes the header anew.
+    setup.app.after_request_funcs.setdefault(None, []).insert(0, _let_scripts_ask)
+
+
+def _let_scripts_ask(response: Response) -> Response:
+    """Let scripts of the origins that CKAN lets in ask for ranges of a file, and for changes."""
+    is_ours = (
+        tk.request.endpoint == "datastore.dump" or tk.request.blueprint == "bigquery_datastore"
+    )
+    return answers.open_to_scripts(response) if is_ours else response

@@ -7,10 +7,12 @@ import click
 from ckanext.bigquery_datastore.cli import (
     attaching,
     checks,
+    dumping,
     emulators,
     exports,
     loading,
     migrating,
+    state,
     tables,
 )
 
@@ -30,6 +32,9 @@ for command in (
     attaching.attach,
     attaching.detach,
     exports.export,
+    dumping.dump,
+    state.status,
+    exports.purge,
     exports.sweep,
     checks.check,
     emulators.emulator,

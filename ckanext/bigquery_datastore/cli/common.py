@@ -14,11 +14,41 @@ from ckanext.bigquery_datastore.backend import door
 from ckanext.bigquery_datastore.errors import BigQueryDatastoreError
 
 
-def live_resource(id: str) -> model.Resource:
-    found = door.resource(id)
-    if found is None or not door.is_live(id):
-        raise click.ClickException(f"There is no resource {id}.")
+def live_resource(name: str) -> model.Resource:
+    """The resource of this id, or of ``dataset/resource name``, where one is called so.
+
+    :raises ClickException: there is none, or more than one
+    """
+    if "/" in name:
+        return _named(*name.split("/", 1))
+    found = door.resource(name)
+    if found is None or not door.is_live(name):
+        raise click.ClickException(
+            f"There is no resource {name}. Give its id, or dataset/resource name."
+        )
     return found
+
+
+def _named(dataset_name: str, name: str) -> model.Resource:
+    dataset = model.Package.get(dataset_name)
+    if dataset is None or dataset.state == model.State.DELETED:
+        raise click.ClickException(f"There is no dataset {dataset_name}.")
+    found = [
+        resource
+        for resource in dataset.resources_all
+        if resource.state != model.State.DELETED and name in (resource.name, resource.id)
+    ]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        ids = ", ".join(resource.id for resource in found)
+        raise click.ClickException(
+            f"The dataset {dataset_name} has {len(found)} resources {name}. Give an id: {ids}."
+        )
+    others = ", ".join(sorted(resource.name or resource.id for resource in dataset.resources))
+    raise click.ClickException(
+        f"The dataset {dataset_name} has no resource {name}, but: {others or 'none'}."
+    )
 
 
 @contextmanager
@@ -32,7 +62,34 @@ def progress_bar(label: str, length: int) -> Iterator[Callable[[int], None]]:
 
 
 @contextmanager
+def progress_of(label: str) -> Iterator[Callable[[float | None], None]]:
+    """The same for a share of a work, from 0 to 1, which may be found to be less than it was."""
+    with progress_bar(label, 100) as advance:
+        reached = 0
+
+        def told(progress: float | None) -> None:
+            nonlocal reached
+            # BigQuery may find more work than it knew of: the bar waits then.
+            now = max(reached, int(100 * (progress or 0)))
+            advance(now - reached)
+            reached = now
+
+        yield told
+        told(1)
+
+
+def sized(size: float) -> str:
+    """Bytes for a person: 1.4 MiB."""
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if size < 1024:
+            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} TiB"
+
+
+@contextmanager
 def said_to_person() -> Iterator[None]:
+    """Run a command: what goes wrong is one sentence on standard error, and exit code 1."""
     if not config.is_active():
         raise click.ClickException(
             "The DataStore of this site is not on BigQuery: ckan.datastore.write_url is not "

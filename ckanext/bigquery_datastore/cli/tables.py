@@ -14,8 +14,9 @@ from ckanext.bigquery_datastore.load.attempt import JOB_SECONDS
 @click.command("layout")
 @click.argument("resource")
 def lay_out(resource: str) -> None:
-    """Partition the table of RESOURCE (its id), so that a page or a change reads little of it.
+    """Partition the table of RESOURCE, so that a page or a change reads little of it.
 
+    RESOURCE is its id, or dataset/resource name.
     Tables that are made or loaded by this version are partitioned already. One scan of the table
     is billed, and its files are exported anew. For a moment, while the new table takes the name of
     the old one, there is none of that name.

@@ -14,12 +14,12 @@ import gzip
 import io
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ckanext.bigquery_datastore.backend.table import types
 from ckanext.bigquery_datastore.backend.table.model import Column
-from ckanext.bigquery_datastore.dump import transform
+from ckanext.bigquery_datastore.dump import features, transform
 
 BOM = b"\xef\xbb\xbf"
 
@@ -41,7 +41,8 @@ class Format:
     a spreadsheet wants a byte order mark in; ``mark`` is that mark as it stands before the whole
     file, where the file is not rewritten. ``stored_as`` names the form that the file is
     ``rewrite``-n from while it streams. ``extract_format`` is the name that extract jobs have for
-    it, where whole tables may leave that way.
+    it, where whole tables may leave that way. ``of_places``: rows are features of GeoJSON, for
+    which the table must say where they lie (see ``features``).
     """
 
     name: str
@@ -57,10 +58,16 @@ class Format:
     stored_as: str = ""
     rewrite: Rewrite | None = None
     extract_format: str = ""
+    of_places: bool = False
 
     @property
     def extension(self) -> str:
         return self.name
+
+    @property
+    def can_be_page(self) -> bool:
+        """Whether a few rows can be written at once, without an export."""
+        return not self.of_places and bool(self.delimiter or self.rewrite)
 
 
 # --- casts ------------------------------------------------------------------------------------
@@ -76,10 +83,10 @@ def _as_it_is(column: Column, sql: str, milliseconds: bool) -> str:
     return sql
 
 
-# BigQuery's types that Parquet readers have no common type for.
+# BigQuery's types that Parquet readers have no common type for. GEOGRAPHY leaves as GeoParquet:
+# https://cloud.google.com/bigquery/docs/exporting-data#parquet_export_details
 _PARQUET_TEXT = {
     "JSON": "IF({0} IS NULL, NULL, TO_JSON_STRING({0}))",
-    "GEOGRAPHY": "ST_ASTEXT({})",
     "INTERVAL": "CAST({} AS STRING)",
     "RANGE": "CAST({} AS STRING)",
     "BIGNUMERIC": "CAST({} AS STRING)",
@@ -93,13 +100,13 @@ def _as_parquet(column: Column, sql: str, milliseconds: bool) -> str:
 # --- first bytes ------------------------------------------------------------------------------
 
 
-def _header_line(delimiter: str) -> Head:
-    """The names of the columns as core writes them: Python's csv module, CR LF."""
+def _header_line(delimiter: str, end: str = "\n") -> Head:
+    """The names of the columns as core writes them: by Python's csv module, ended like the rows."""
 
     def head(names: Sequence[str]) -> bytes:
         line = io.StringIO()
-        csv.writer(line, delimiter=delimiter).writerow(names)
-        return line.getvalue().encode()
+        csv.writer(line, delimiter=delimiter, lineterminator="\r\n").writerow(names)
+        return (line.getvalue().removesuffix("\r\n") + end).encode()
 
     return head
 
@@ -203,6 +210,23 @@ _ROWS = (
         {**_JSON, **_GZIP},
         extract_format="NEWLINE_DELIMITED_JSON",
     ),
+    Format(
+        "geojson",
+        "GeoJSON",
+        "application/geo+json",
+        _as_it_is,
+        stored_as="geojsonl",
+        rewrite=features.to_collection,
+        of_places=True,
+    ),
+    Format(
+        "geojsonl",
+        "GeoJSON, a feature a line",
+        "application/x-ndjson",
+        _as_it_is,
+        _JSON,
+        of_places=True,
+    ),
 )
 
 # What a visitor can ask for.
@@ -213,6 +237,27 @@ STORED = {
     **FORMATS,
     "rows": Format("rows", "", "application/x-ndjson", transform.as_row_value, _JSON),
 }
+
+
+def offered(columns: Iterable[Column]) -> list[Format]:
+    """The formats that a table with these columns can be downloaded in."""
+    has_places = features.place_of(columns) is not None
+    return [row for row in FORMATS.values() if has_places or not row.of_places]
+
+
+def of_site(name: str, *, core_line_ends: bool, parquet_compression: str) -> Format:
+    """The format of this name, as the options of a site have it.
+
+    ``core_line_ends``: core ends the header of CSV and TSV with CR LF and their rows with LF, which
+    DuckDB refuses to read. Compressed files have no counterpart in core.
+    """
+    row = FORMATS[name]
+    if core_line_ends and row.delimiter:
+        return replace(row, head=_header_line(row.delimiter, "\r\n"))
+    if row.footer:
+        return replace(row, options={**row.options, "compression": parquet_compression})
+    return row
+
 
 # Names of other exporters that scripts may know.
 OLD_NAMES = {"gzip": "csv.gz"}

@@ -20,7 +20,7 @@ from ckanext.bigquery_datastore.backend.parameters import Parameter
 from ckanext.bigquery_datastore.backend.search.select import Select
 from ckanext.bigquery_datastore.backend.sql.select import SqlSelect
 from ckanext.bigquery_datastore.backend.table.model import ID, Column, Table
-from ckanext.bigquery_datastore.dump import wide
+from ckanext.bigquery_datastore.dump import features, wide
 from ckanext.bigquery_datastore.dump.formats import STORED, Format
 from ckanext.bigquery_datastore.dump.objects import QUERY, ROOT, SQL, WHOLE, Headers, StoredObject
 
@@ -85,6 +85,8 @@ class DumpPlan:
     def select_sql(self, ordered: bool = True) -> str:
         """The SELECT of an export. Where it is too large to be sorted, ``ordered`` is false."""
         select = self.select if ordered else replace(self.select, order_by=())
+        if self.stored.of_places:
+            return select.sql(outputs=features.outputs(self.columns, self.milliseconds))
         return wide.sql_of(
             select, lambda column, sql: self.stored.cast(column, sql, self.milliseconds)
         )
@@ -168,6 +170,7 @@ class DumpPlan:
         decisive = repr(
             (
                 LAYOUT,
+                sorted(self.stored.options.items()),
                 self.select_sql(),
                 self.parameters,
                 self.mark + self.head,

@@ -51,9 +51,13 @@ def sweep(store: Store, prefix: str, url_lifetime: dt.timedelta, until: float = 
 
     :param until: of ``time.monotonic``; what is not deleted by then stays for the next sweep
     """
+    return store.delete(swept(store, prefix, url_lifetime), until, if_unused=True)
+
+
+def swept(store: Store, prefix: str, url_lifetime: dt.timedelta) -> list[StoredObject]:
+    """What ``sweep`` would delete."""
     now = dt.datetime.now(dt.timezone.utc)
-    old = superfluous(store.list(prefix), now, url_lifetime)
-    return store.delete(old, until, if_unused=True)
+    return superfluous(store.list(prefix), now, url_lifetime)
 
 
 def is_to_be_renewed(file: StoredObject, url_lifetime: dt.timedelta) -> bool:

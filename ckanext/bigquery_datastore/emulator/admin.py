@@ -12,6 +12,7 @@
 | GET, DELETE requests?service=&method=&path=&query=&identity=&status= | requests, counted |
 | GET, PUT switches | ``public_objects``, ``googlesql`` and so on: see ``Switches`` |
 | PUT keys/EMAIL | ``{"key": PEM}``: check this account's signed URLs too |
+| PUT denied/EMAIL | a list: what the account lacks, by a bucket's ``testPermissions`` |
 | POST token | the token server of the throw-away key |
 | POST reset | all of this as at the start; data and jobs stay |
 
@@ -74,6 +75,7 @@ class Admin:
             Route("/emulator/requests", self._requests, methods=["GET", "DELETE"]),
             Route("/emulator/switches", self._switches, methods=["GET", "PUT"]),
             Route("/emulator/keys/{email}", self._key, methods=["PUT"]),
+            Route("/emulator/denied/{email}", self._denied, methods=["PUT"]),
             Route("/emulator/token", self._token, methods=["POST"]),
             Route("/emulator/reset", self._reset, methods=["POST"]),
         ]
@@ -186,6 +188,11 @@ class Admin:
             {"known": self.identities.know(request.path_params["email"], str(body["key"]))}
         )
 
+    async def _denied(self, request: Request) -> Response:
+        lacking: list[str] = await request.json()
+        self.identities.denied[request.path_params["email"]] = list(map(str, lacking))
+        return JSONResponse(self.identities.denied)
+
     async def _token(self, request: Request) -> Response:
         return JSONResponse(self.identities.token(await request.body()))
 
@@ -195,6 +202,7 @@ class Admin:
         self.requests.clear()
         self.bigquery.jobs.defaults = Defaults()
         self.bigquery.jobs.refused.clear()
+        self.identities.denied.clear()
         self.bigquery.tables.extras.clear()
         self.bigquery.meter.factor = 1.0
         self._set_switches(asdict(self.at_start))

@@ -28,6 +28,8 @@ class Identities:
 
     def __init__(self) -> None:
         self._keys: dict[str, RSAPublicKey] = {}
+        #: Permissions that an account lacks, by its address: see ``Buckets``.
+        self.denied: dict[str, list[str]] = {}
         self._lock = threading.Lock()
 
     def learn(self, file: Path) -> str:

@@ -98,7 +98,7 @@ def run(settings: Settings, ready: Callable[[Settings], None]) -> None:
         stack.callback(bigquery.jobs.close)
         at_start = Switches(table_updates=settings.table_updates)
         admin = Admin(bigquery, child, identities, faults, at_start=at_start)
-        buckets = Buckets(data / "buckets.json", settings.location)
+        buckets = Buckets(data / "buckets.json", settings.location, identities)
         files = Files(data / "storage", data / "composing")
         backend = Backend("127.0.0.1", child.port, f"{settings.host}:{settings.storage_port}")
         storage = Storage(backend, buckets, identities, admin.switches, files)

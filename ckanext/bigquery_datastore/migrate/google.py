@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from google.api_core import exceptions as gexc
 from google.cloud import bigquery
 
-from ckanext.bigquery_datastore import clients, config, load
+from ckanext.bigquery_datastore import clients, config
 from ckanext.bigquery_datastore.backend import job, query
 from ckanext.bigquery_datastore.backend.table import definition
 from ckanext.bigquery_datastore.backend.table.lookup import get_table, quote_name, reference
@@ -21,6 +21,7 @@ from ckanext.bigquery_datastore.dump.export import statement
 from ckanext.bigquery_datastore.dump.objects import Headers, StoredObject
 from ckanext.bigquery_datastore.dump.storage import Store
 from ckanext.bigquery_datastore.errors import BadRequest
+from ckanext.bigquery_datastore.load.attempt import JOB_SECONDS, ROOT
 from ckanext.bigquery_datastore.migrate import sums, transit
 from ckanext.bigquery_datastore.migrate.rows import PLACE, ROW
 from ckanext.bigquery_datastore.migrate.sums import Part, Sum
@@ -31,7 +32,7 @@ CHUNK_BYTES = 16 * 2**20
 def sum_of(client: bigquery.Client, table: Table, parts: Sequence[Part]) -> Sum:
     """Count and sum of a table's rows. Billed for one scan of it."""
     sql = sums.bq_select(parts, table.sql_name)
-    (row,) = query.read(client, sql, seconds=load.JOB_SECONDS)
+    (row,) = query.read(client, sql, seconds=JOB_SECONDS)
     return Sum(int(row["c"]), str(row["s"]))
 
 
@@ -41,7 +42,7 @@ def groups(
     """As ``rows.groups``."""
     source = f"{table.sql_name} WHERE {quote_name(ID)} BETWEEN {first} AND {last}"
     sql = sums.bq_select(parts, source, f"DIV(n - {first}, {width})")
-    rows = query.read(client, sql, seconds=load.JOB_SECONDS)
+    rows = query.read(client, sql, seconds=JOB_SECONDS)
     return [(int(row["g"]), int(row["c"]), str(row["s"])) for row in rows]
 
 
@@ -67,7 +68,7 @@ def refusals(client: bigquery.Client, table: Table, parts: Sequence[Part]) -> li
             for place, (_, _, holds) in enumerate(some)
         )
         sql = f"SELECT {selected} FROM {table.sql_name}"
-        (row,) = query.read(client, sql, seconds=load.JOB_SECONDS)
+        (row,) = query.read(client, sql, seconds=JOB_SECONDS)
         told += [
             f"the column {part.pg}, {row[f'c{place}']:,} rows, the first with _id "
             f"{row[f'f{place}']}: {limit.why}"
@@ -83,7 +84,7 @@ def refusals(client: bigquery.Client, table: Table, parts: Sequence[Part]) -> li
 @contextmanager
 def folder(store: Store) -> Iterator[str]:
     """A place in the bucket that is gone afterwards; what a killed process leaves is swept."""
-    name = f"{load.ROOT}{uuid.uuid4().hex}/"
+    name = f"{ROOT}{uuid.uuid4().hex}/"
     try:
         yield name
     finally:
@@ -117,7 +118,7 @@ def staged(client: bigquery.Client, source: str, count: int) -> Iterator[str]:
     try:
         try:
             with clients.told("loading the rows", gexc.BadRequest, gexc.NotFound):
-                job.succeeded(client, submit, time.monotonic() + load.JOB_SECONDS)
+                job.succeeded(client, submit, time.monotonic() + JOB_SECONDS)
         except (gexc.BadRequest, gexc.NotFound) as err:
             raise BadRequest(f"BigQuery cannot load the rows: {query.message(err)}") from err
         yield quote_name(f"{table.project}.{table.dataset_id}.{table.table_id}")
@@ -205,7 +206,7 @@ def _replace(client: bigquery.Client, after: Table, last_id: int, count: int, ro
         after = numbers.given(after, last_id)
         try:
             replace.replace_table(
-                client, before, after, rows, max(count, last_id), load.JOB_SECONDS
+                client, before, after, rows, max(count, last_id), JOB_SECONDS
             )
         except query.Refused as err:
             raise BadRequest(f"BigQuery cannot make the table: {err}") from err
@@ -230,7 +231,7 @@ def export(
         uri,
         {"format": "CSV", "header": False},
     )
-    query.write(client, sql, seconds=load.JOB_SECONDS)
+    query.write(client, sql, seconds=JOB_SECONDS)
     return [found for found in store.list(name) if found.size]
 
 

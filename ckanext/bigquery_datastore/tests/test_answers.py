@@ -31,7 +31,7 @@ pytestmark = pytest.mark.usefixtures(
     "non_clean_db", "datastore", "with_plugins", "nothing_remembered", "heard_in_full"
 )
 
-CSV = b"_id,name\r\n1,one\n2,two\n"
+CSV = b"_id,name\n1,one\n2,two\n"
 BROWSER = {"Accept": "text/html,application/xhtml+xml"}
 HOSTILE = '"><script>alert(1)</script>'
 

@@ -135,7 +135,7 @@ def test_a_table_of_ckans_own_is_made_with_its_resource_and_is_its_file(
         resource_id=resource["id"],
         records=[{"station": "a", "count": 2}, {"station": "b", "count": 3}],
     )
-    head = "_id,station,count,at\r\n"
+    head = "_id,station,count,at\n"
     assert requests.get(resource["url"], timeout=60).text.startswith(f"{head}1,a,2,\n")
     call("datastore_delete", resource_id=resource["id"], filters={"station": "a"})
     data = requests.get(resource["url"], timeout=60).text

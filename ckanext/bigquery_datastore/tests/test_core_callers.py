@@ -56,14 +56,14 @@ def fetched(app, resource_id: str, **query: str) -> bytes:
 )
 def test_a_filter_on_the_id_holds_for_every_page(app, place, filters, ids):
     resource_id = numbers(place, 70_000)
-    expected = b"_id,name\r\n" + b"".join(b"%d,name %d\n" % (n, n) for n in ids)
+    expected = b"_id,name\n" + b"".join(b"%d,name %d\n" % (n, n) for n in ids)
     assert fetched(app, resource_id, filters=json.dumps(filters)) == expected
 
 
 def test_a_limit_above_a_page_is_an_export_with_as_many_rows(app, place):
     resource_id = numbers(place, 70_000)
     data = fetched(app, resource_id, limit="40000", offset="10")
-    assert data == b"_id,name\r\n" + b"".join(b"%d,name %d\n" % (n, n) for n in range(11, 40_011))
+    assert data == b"_id,name\n" + b"".join(b"%d,name %d\n" % (n, n) for n in range(11, 40_011))
 
 
 # --- the table view
@@ -146,7 +146,7 @@ def test_a_file_in_parts_is_streamed_as_one_with_its_length_and_ranges(
 ):
     monkeypatch.setattr(config, "delivery", lambda: delivery)
     resource_id = numbers(place, 3000)
-    csv = b"_id,name\r\n" + b"".join(b"%d,name %d\n" % (n, n) for n in range(1, 3001))
+    csv = b"_id,name\n" + b"".join(b"%d,name %d\n" % (n, n) for n in range(1, 3001))
     for query, data in {"": csv, "?bom=true": b"\xef\xbb\xbf" + csv}.items():
         url = f"/datastore/dump/{resource_id}{query}"
         whole = app.get(url, follow_redirects=False)

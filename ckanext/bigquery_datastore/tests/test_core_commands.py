@@ -52,7 +52,9 @@ def test_the_command_writes_the_bytes_of_the_download(
     file = tmp_path / "file"
     run(cli, "dump", resource, file, "--format", format_name)
     place = Place(config.dataset(), config.export_bucket())
-    assert file.read_bytes() == place.file(resource, format_name)
+    # But for the end of its header, which is core's: see the README's table "Compatibility".
+    by_core = file.read_bytes().replace(b"\r\n", b"\n", 1)
+    assert by_core == place.file(resource, format_name)
     assert file.read_bytes().count(b"\n") == 251
 
 

@@ -51,7 +51,7 @@ def file(app, sql: str, **params: Any) -> bytes:
 
 def test_the_result_of_a_query_is_one_file(app, table):
     sql = f'SELECT name, SUM(size) AS total FROM "{table}" GROUP BY name ORDER BY name DESC'
-    assert file(app, sql) == b"name,total\r\nname 2,1650\nname 1,1717\nname 0,1683\n"
+    assert file(app, sql) == b"name,total\nname 2,1650\nname 1,1717\nname 0,1683\n"
 
 
 @pytest.mark.parametrize(
@@ -73,10 +73,10 @@ def test_the_order_of_a_query_is_the_order_of_the_file(app, table, order, first)
 
 def test_the_file_is_made_once_while_no_table_in_it_changes(app, place, table):
     sql = f'SELECT COUNT(*) AS n FROM "{table}"'
-    assert file(app, sql) == file(app, sql) == b"n\r\n100\n"
+    assert file(app, sql) == file(app, sql) == b"n\n100\n"
     assert len([job for job in place.export_jobs() if table in job.query]) == 1
     place.bigquery.query(f"DELETE FROM `{place.dataset}.{table}` WHERE size > 50").result()
-    assert file(app, sql) == b"n\r\n50\n"
+    assert file(app, sql) == b"n\n50\n"
 
 
 @pytest.mark.parametrize("format_name", ["tsv", "json", "xml", "parquet", "ndjson", "csv.gz"])

@@ -73,13 +73,13 @@ def test_a_link_that_was_signed_lives_on_when_its_file_is_superseded_and_swept(
     insert(place, resource_id, "two")
     new = link(app, resource_id)
     assert cli.invoke(ckan, ["bigquery", "sweep"]).exit_code == 0
-    assert fetched(old) == b"_id,name\r\n1,one\n"
-    assert fetched(new) == b"_id,name\r\n1,one\n2,two\n"
+    assert fetched(old) == b"_id,name\n1,one\n"
+    assert fetched(new) == b"_id,name\n1,one\n2,two\n"
     # Once no link to it can be alive, it goes, and the newest file stays.
     monkeypatch.setattr(sweep, "MARGIN", -dt.timedelta(hours=config.url_expiry_hours()))
     assert cli.invoke(ckan, ["bigquery", "sweep"]).exit_code == 0
     assert requests.get(old, timeout=30).status_code == 404
-    assert fetched(new) == b"_id,name\r\n1,one\n2,two\n"
+    assert fetched(new) == b"_id,name\n1,one\n2,two\n"
 
 
 # --- rows that change
@@ -89,7 +89,7 @@ def test_a_file_is_one_moment_of_its_table_and_the_next_one_has_what_came_meanwh
     app, place, resource_id, monkeypatch
 ):
     place.fill(resource_id, [{"name": str(n)} for n in range(5000)], name="STRING")
-    before = b"_id,name\r\n" + b"".join(b"%d,%d\n" % (n + 1, n) for n in range(5000))
+    before = b"_id,name\n" + b"".join(b"%d,%d\n" % (n + 1, n) for n in range(5000))
     with monkeypatch.context() as slow:
         slow.setattr(
             config,
@@ -113,7 +113,7 @@ def test_a_file_is_one_moment_of_its_table_and_the_next_one_has_what_came_meanwh
         assert isinstance(ready, downloads.Ready)
         found = place.storage.bucket(place.bucket).blob(ready.objects[0].name)
         assert found.download_as_bytes() == before
-    after = b"_id,name\r\n" + b"".join(b"%d,%d\n" % (n + 1, n) for n in range(0, 5000, 2))
+    after = b"_id,name\n" + b"".join(b"%d,%d\n" % (n + 1, n) for n in range(0, 5000, 2))
     assert fetched(link(app, resource_id)) == after
     assert len(jobs(place, resource_id)) == 2
 
@@ -171,10 +171,10 @@ def test_a_file_of_rows_that_change_unseen_is_shared_for_a_while_and_then_made_a
     first = link(app, name)
     insert(place, resource_id, "two")
     clock.advance(100)
-    assert fetched(link(app, name)) == fetched(first) == b"_id,name\r\n1,one\n"
+    assert fetched(link(app, name)) == fetched(first) == b"_id,name\n1,one\n"
     assert len(jobs(place, name)) == 1
     clock.advance(100)
-    assert fetched(link(app, name)) == b"_id,name\r\n1,one\n2,two\n"
+    assert fetched(link(app, name)) == b"_id,name\n1,one\n2,two\n"
     assert len(jobs(place, name)) == 2
 
 
@@ -200,8 +200,8 @@ def test_a_table_without_an_id_is_a_file_in_any_order(app, place):
     ).result()
     lines = fetched(link(app, bare)).splitlines()
     assert (lines[0], sorted(lines[1:])) == (b"name", [b"a", b"b"])
-    assert fetched(link(app, bare, "?sort=name")) == b"name\r\na\nb\n"
-    assert fetched(link(app, bare, "?sort=name desc")) == b"name\r\nb\na\n"
+    assert fetched(link(app, bare, "?sort=name")) == b"name\na\nb\n"
+    assert fetched(link(app, bare, "?sort=name desc")) == b"name\nb\na\n"
 
 
 @pytest.mark.ckan_config(config.ORDER, "none")

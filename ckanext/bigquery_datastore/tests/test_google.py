@@ -158,9 +158,30 @@ def test_parquet_has_the_rows_in_types_that_readers_know(place, table):
     assert rows[2]["text"] == "" and rows[3]["text"] is None
 
 
+def test_rows_are_features_and_parquet_describes_its_geographies(place, table):
+    """No page of Google's says how JSON is written into a file of JSON, and what of its null."""
+    found = [json.loads(line) for line in place.file(table, "geojsonl").splitlines()]
+    assert [each["properties"]["_id"] for each in found] == [row["_id"] for row in ROWS]
+    assert {tuple(sorted(each)) for each in found} == {("geometry", "properties", "type")}
+    assert [each["geometry"] for each in found[:2]] == [
+        {"type": "Point", "coordinates": [1, 2]},
+        None,
+    ]
+    first, second = (each["properties"] for each in found[:2])
+    assert (first["int"], first["num"], first["bool"]) == (2**63 - 1, 1.5, True)
+    assert (first["json"], first["list"], second["float"]) == (
+        {"a": [1, None]},
+        ["a", 'b,"c"'],
+        None,
+    )
+    parquet = pq.read_metadata(io.BytesIO(place.file(table, "parquet"))).metadata
+    column = json.loads(parquet[b"geo"])["columns"]["geo"]
+    assert (column["encoding"], column["edges"]) == ("WKB", "spherical")
+
+
 def test_zero_rows_are_a_file_with_its_header(place, table):
     data = place.file(table, "csv", filters={"_id": -1}, fields=["_id", "text"])
-    assert data == b"_id,text\r\n"
+    assert data == b"_id,text\n"
 
 
 def test_many_at_once_are_one_job(place, table):
@@ -476,7 +497,7 @@ def test_2000_columns_of_floats_are_exported_by_one_statement(place):
     full.schema = [bigquery.SchemaField("_id", "INT64"), *fields]
     place.bigquery.create_table(full)
     try:
-        lines = place.file(name, "csv").split(b"\r\n")
+        lines = place.file(name, "csv").split(b"\n")
         assert [line.count(b",") for line in lines if line] == [2_000]
     finally:
         place.bigquery.delete_table(full)

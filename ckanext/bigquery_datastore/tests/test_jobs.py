@@ -30,7 +30,7 @@ from ckanext.bigquery_datastore.tests.dump.exporting import Place
 pytestmark = pytest.mark.usefixtures("non_clean_db", "datastore", "with_plugins", "empty_queue")
 
 wants = pytest.mark.ckan_config(config.PREWARM_FORMATS, "csv parquet")
-BOM, CSV = b"\xef\xbb\xbf", b"_id,name\r\n1,one\n"
+BOM, CSV = b"\xef\xbb\xbf", b"_id,name\n1,one\n"
 
 
 @pytest.fixture
@@ -148,8 +148,8 @@ def test_after_a_change_a_worker_exports_and_the_first_visitor_does_not_wait(app
     assert exports(place, resource_id) == ["CSV", "PARQUET"], done.stderr
     downloads.TABLES.clear()
     for query, data in {
-        "": b"_id,name\r\n1,one\n",
-        "?bom=true": BOM + b"_id,name\r\n1,one\n",
+        "": b"_id,name\n1,one\n",
+        "?bom=true": BOM + b"_id,name\n1,one\n",
     }.items():
         assert requests.get(visit(app, resource_id, query).location, timeout=20).content == data
     assert visit(app, resource_id, "?format=parquet").status_code == 302

@@ -97,7 +97,7 @@ def test_a_visitor_looks_for_the_beginning_of_a_word_sorts_and_downloads_what_wa
         for n, r in expected
     ]
     data = downloaded(page, "CSV").decode()
-    assert data == "_id,Street,kind,size,more\r\n" + "".join(f"{line}\n" for line in lines)
+    assert data == "_id,Street,kind,size,more\n" + "".join(f"{line}\n" for line in lines)
 
 
 @pytest.mark.parametrize("format_name", ["TSV", "JSON", "XML"])
@@ -115,7 +115,7 @@ def test_every_download_button_gives_the_rows_of_the_pages_filter(
     ]
     if format_name == "TSV":
         lines = [f"{n}\t{r['Street']}\t{r['size']}\n" for n, r in found]
-        assert data == "_id\tStreet\tsize\r\n" + "".join(lines)
+        assert data == "_id\tStreet\tsize\n" + "".join(lines)
     elif format_name == "JSON":
         assert json.loads(data)["records"] == [[n, r["Street"], r["size"]] for n, r in found]
     else:

@@ -49,7 +49,7 @@ def exports(resource) -> list[str]:
 
 def published(app, resource) -> str:
     url = visit(app, resource["id"]).location
-    assert requests.get(url, timeout=20).content == b"_id,name\r\n1,one\n"
+    assert requests.get(url, timeout=20).content == b"_id,name\n1,one\n"
     return url
 
 
@@ -87,7 +87,7 @@ def test_links_to_files_with_rows_that_are_deleted_end_and_the_next_file_is_with
     url = published(app, resource)
     helpers.call_action("datastore_records_delete", id=resource["id"], force=True, filters={})
     assert requests.get(url, timeout=20).status_code == 404
-    assert requests.get(visit(app, resource["id"]).location, timeout=20).content == b"_id,name\r\n"
+    assert requests.get(visit(app, resource["id"]).location, timeout=20).content == b"_id,name\n"
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures(
 )
 
 ROWS = [{"name": "one", "size": 1}, {"name": 'a "b", c', "size": None}]
-CSV = b'_id,name,size\r\n1,one,1\n2,"a ""b"", c",\n'
+CSV = b'_id,name,size\n1,one,1\n2,"a ""b"", c",\n'
 BROWSER = {"Accept": "text/html,application/xhtml+xml"}
 
 
@@ -154,10 +154,10 @@ def test_a_download_is_told_to_whoever_counts_them(app, resource):
 @pytest.mark.parametrize(
     ("query", "expected"),
     [
-        ("?limit=1", b"_id,name,size\r\n1,one,1\n"),
-        ("?limit=1&offset=1&bom=true", b'\xef\xbb\xbf_id,name,size\r\n2,"a ""b"", c",\n'),
-        ("?limit=5&format=tsv&fields=size,name", b'size\tname\r\n1\tone\n\t"a ""b"", c"\n'),
-        ("?limit=0", b"_id,name,size\r\n"),
+        ("?limit=1", b"_id,name,size\n1,one,1\n"),
+        ("?limit=1&offset=1&bom=true", b'\xef\xbb\xbf_id,name,size\n2,"a ""b"", c",\n'),
+        ("?limit=5&format=tsv&fields=size,name", b'size\tname\n1\tone\n\t"a ""b"", c"\n'),
+        ("?limit=0", b"_id,name,size\n"),
     ],
 )
 def test_a_few_rows_are_answered_at_once_without_an_export(app, resource, place, query, expected):
@@ -182,7 +182,7 @@ def test_rewritten_formats_are_the_same_by_page_and_by_export(app, resource, for
 
 def test_a_rank_is_called_so_in_every_format(app, resource):
     for format_name, words in (
-        ("csv", b"_id,name,size,rank\r\n1,one,1,0."),
+        ("csv", b"_id,name,size,rank\n1,one,1,0."),
         ("ndjson", b'{"_id":"1","name":"one","size":"1","rank":0.'),
     ):
         data, _ = downloaded(get(app, resource, f"?q=one&format={format_name}").location)

@@ -20,7 +20,7 @@ from ckanext.bigquery_datastore.tests.dump.exporting import Place
 pytestmark = pytest.mark.usefixtures("non_clean_db", "datastore", "with_plugins")
 
 ROWS = [{"name": f"Straße {number}", "size": number} for number in range(5000)]
-CSV = "_id,name,size\r\n" + "".join(f"{n + 1},Straße {n},{n}\n" for n in range(5000))
+CSV = "_id,name,size\n" + "".join(f"{n + 1},Straße {n},{n}\n" for n in range(5000))
 
 # With the options as they are by default, an export of two minutes sends a script back six times:
 # wait_seconds is 20. Here one waits 2, and the other runs 13.

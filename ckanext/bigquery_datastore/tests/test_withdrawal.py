@@ -162,7 +162,7 @@ def exports(resource: dict[str, Any]) -> list[str]:
 
 def link(app: Any, resource: dict[str, Any], **headers: str) -> str:
     url = visit(app, resource["id"], **headers).location
-    assert requests.get(url, timeout=20).content == b"_id,name\r\n1,one\n"
+    assert requests.get(url, timeout=20).content == b"_id,name\n1,one\n"
     return url
 
 

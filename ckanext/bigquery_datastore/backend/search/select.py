@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -17,6 +17,9 @@ from ckanext.bigquery_datastore.backend.table.model import (
 )
 
 Render = Callable[[Column, str], str]
+
+#: Other outputs than the columns, by their names, from the SQL of each column's value.
+Outputs = Callable[[Sequence[str]], Mapping[str, str]]
 
 #: What tells values apart that GoogleSQL does not group by.
 #: https://cloud.google.com/bigquery/docs/reference/standard-sql/data-types#groupable_data_types
@@ -83,15 +86,21 @@ class Select:
         names = [c.name if c.stored in self.ranks else c.stored or c.name for c in self.columns]
         return tuple(stored_names(names))
 
-    def sql(self, render: Render = as_is, shared: Mapping[str, str] = MappingProxyType({})) -> str:
+    def sql(
+        self,
+        render: Render = as_is,
+        shared: Mapping[str, str] = MappingProxyType({}),
+        outputs: Outputs | None = None,
+    ) -> str:
         """The statement. ``render`` gives the SQL of a column's output from that of its value;
         rows are sorted by the value. ``shared`` is computed once a row, for ``render`` to use:
-        SQL by the name that it gets as a column of ``t``."""
+        SQL by the name that it gets as a column of ``t``. ``outputs`` takes the columns' place."""
         # After SELECT DISTINCT, GoogleSQL sorts by what was selected, not by the table.
         source = f"FROM ({self._distinct()}) AS {T}" if self.distinct else self._from()
         if shared:
             source = f"FROM (SELECT {T}.*, {named(shared)} {source}) AS {T}"
-        return f"SELECT {self._list(render)} {source}{self._order()}{self._page()}"
+        listed = named(outputs(self._values())) if outputs else self._list(render)
+        return f"SELECT {listed} {source}{self._order()}{self._page()}"
 
     def count_sql(self) -> str:
         """How many rows there are without limit and offset: one row, one column ``total``."""
@@ -111,9 +120,12 @@ class Select:
 
     def _list(self, render: Render) -> str:
         return ", ".join(
-            f"{render(column, f'{T}.{column.sql}')} AS {quote_name(alias)}"
-            for column, alias in zip(self.columns, self.aliases, strict=True)
+            f"{render(column, value)} AS {quote_name(alias)}"
+            for column, value, alias in zip(self.columns, self._values(), self.aliases, strict=True)
         )
+
+    def _values(self) -> list[str]:
+        return [f"{T}.{column.sql}" for column in self.columns]
 
     def _from(self) -> str:
         source = self.table.sql_name

@@ -13,7 +13,13 @@ from types import MappingProxyType
 from sqlglot import exp
 
 from ckanext.bigquery_datastore.backend.parameters import Parameter
-from ckanext.bigquery_datastore.backend.search.select import Render, T, as_is, named
+from ckanext.bigquery_datastore.backend.search.select import (
+    Outputs,
+    Render,
+    T,
+    as_is,
+    named,
+)
 from ckanext.bigquery_datastore.backend.sql.check import Checked
 from ckanext.bigquery_datastore.backend.table.model import Column, quote_name
 
@@ -31,17 +37,25 @@ class SqlSelect:
     def aliases(self) -> tuple[str, ...]:
         return tuple(column.stored or column.name for column in self.columns)
 
-    def sql(self, render: Render = as_is, shared: Mapping[str, str] = MappingProxyType({})) -> str:
-        """The statement. ``render`` and ``shared`` are as in ``search.Select.sql``."""
-        outputs = ", ".join(
-            f"{render(column, f'{T}.{quote_name(alias)}')} AS {quote_name(alias)}"
-            for column, alias in zip(self.columns, self.aliases, strict=True)
+    def sql(
+        self,
+        render: Render = as_is,
+        shared: Mapping[str, str] = MappingProxyType({}),
+        outputs: Outputs | None = None,
+    ) -> str:
+        """The statement. The parameters are those of ``search.Select.sql``."""
+        values = [f"{T}.{quote_name(alias)}" for alias in self.aliases]
+        rendered = zip(self.columns, values, self.aliases, strict=True)
+        listed = named(
+            outputs(values)
+            if outputs
+            else {alias: render(column, value) for column, value, alias in rendered}
         )
         order = f" ORDER BY {', '.join(self.order_by)}" if self.order_by else ""
         source = f"FROM ({self.inner}) AS {T}"
         if shared:
             source = f"FROM (SELECT {T}.*, {named(shared)} {source}) AS {T}"
-        return f"SELECT {outputs} {source}{order}"
+        return f"SELECT {listed} {source}{order}"
 
 
 def select_of(checked: Checked, columns: tuple[Column, ...]) -> SqlSelect:

@@ -32,8 +32,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import BytesIO
 
+from ckanext.bigquery_datastore.dump.parquet import geo, thrift
 from ckanext.bigquery_datastore.dump.parquet import schema as schemas
-from ckanext.bigquery_datastore.dump.parquet import thrift
 from ckanext.bigquery_datastore.dump.parquet.groups import EXTENSION, move_groups
 from ckanext.bigquery_datastore.errors import FooterError
 
@@ -217,25 +217,34 @@ class _Rest:
     fields: thrift.Fields | None = None
     key_values: dict[bytes, bytes] = field(default_factory=dict)
     conflicts: set[bytes] = field(default_factory=set)
+    places: list[bytes | None] = field(default_factory=list)
 
     def add(self, fields: thrift.Fields) -> None:
         if _ENCRYPTION in fields or _SIGNING_KEY in fields:
             raise FooterError("it is encrypted")
         if not fields.keys().isdisjoint((_VERSION, _SCHEMA, _ROWS, _GROUPS)):
             raise FooterError("its footer says the same thing twice")
+        pairs = _key_values(fields)
+        self.places.append(_value(pairs[geo.KEY]) if geo.KEY in pairs else None)
         if self.fields is None:
-            self.fields = fields
-            self.key_values = _key_values(fields)
+            self.fields, self.key_values = fields, pairs
             return
         if fields.get(_ORDERS) != self.fields.get(_ORDERS):
             raise FooterError("its columns are not ordered like those of shard 0")
         if fields.get(_KEY_VALUES) != self.fields.get(_KEY_VALUES):
-            ours, theirs = self.key_values.items(), _key_values(fields).items()
-            self.conflicts.update(key for key, _ in ours ^ theirs)
+            ours, theirs = self.key_values.items(), pairs.items()
+            self.conflicts.update(key for key, _ in ours ^ theirs if key != geo.KEY)
 
     def put(self, out: BytesIO, metadata: Mapping[str, str]) -> None:
         """Write it, and the end of the footer's Thrift."""
         added = dict(metadata)
+        if any(place is not None for place in self.places):
+            place = geo.merged(self.places)
+            if place is None:
+                self.key_values.pop(geo.KEY, None)
+                self.conflicts.add(geo.KEY)
+            else:
+                added[geo.KEY.decode()] = place.decode()
         if self.conflicts:
             names = sorted(key.decode(errors="replace") for key in self.conflicts)
             added.setdefault(CONFLICTS, json.dumps(names, ensure_ascii=False))
@@ -273,6 +282,13 @@ def _key_values(fields: thrift.Fields) -> dict[bytes, bytes]:
         pairs.setdefault(thrift.binary(key, 0)[0], data[pos:end])
         pos = end
     return pairs
+
+
+def _value(pair: bytes) -> bytes:
+    """The value in a pair of key/value metadata, empty where it has none."""
+    fields, _ = thrift.struct(pair, 0)
+    _, value = fields.get(_VALUE, (thrift.BINARY, b"\0"))
+    return thrift.binary(value, 0)[0]
 
 
 @contextmanager

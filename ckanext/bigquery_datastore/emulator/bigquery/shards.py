@@ -20,6 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from . import geoparquet
 from .disorder import shuffled
 from .texts import Kind, csv_header, csv_line, json_line, parquet_columns
 
@@ -192,8 +193,16 @@ class ParquetSpool(Spool):
                 begin, end = max(first, start), min(last, self._starts[index + 1])
                 if begin < end:
                     taken.append(reader.get_batch(index).slice(begin - start, end - begin))
+            rows = pa.Table.from_batches(taken, self._schema)
             if taken:
-                writer.write_table(pa.Table.from_batches(taken))
+                writer.write_table(rows)
+            places = {
+                name: (value.as_py() for value in rows.column(name))
+                for name, _, kind in self._source.columns
+                if kind.name == "geography"
+            }
+            if places:
+                writer.add_key_value_metadata({"geo": geoparquet.described(places)})
 
 
 def _parquet_field(field: pa.Field, kind: Kind) -> pa.Field:

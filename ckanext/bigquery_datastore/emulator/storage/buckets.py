@@ -11,6 +11,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from ..identities import Identities, of_request
 from .backend import Backend
 from .http import Refused, Request
 
@@ -22,7 +23,8 @@ _OURS = ("kind", "id", "name", "selfLink", "timeCreated", "metageneration", "pro
 class Buckets:
     """What was set on each bucket, kept in a file."""
 
-    def __init__(self, file: Path, location: str) -> None:
+    def __init__(self, file: Path, location: str, identities: Identities | None = None) -> None:
+        self._identities = identities or Identities()
         self._file = file
         self._location = location
         self._known: dict[str, dict[str, Any]] = {}
@@ -52,6 +54,7 @@ class Buckets:
         place = str(known["location"]).upper()
         return {
             **bucket,
+            "storageClass": "STANDARD",
             "softDeletePolicy": {"retentionDurationSeconds": "0"},
             "iamConfiguration": {"uniformBucketLevelAccess": {"enabled": True}},
             **known,
@@ -110,7 +113,10 @@ class Buckets:
         await reply.read()
         if reply.status != 200:
             raise Refused(404, "The specified bucket does not exist.")
-        wanted = [value for name, value in request.query if name == "permissions"]
+        denied = self._identities.denied.get(of_request(request.scope), ())
+        wanted = [
+            value for name, value in request.query if name == "permissions" and value not in denied
+        ]
         await request.answer(
             200, {"kind": "storage#testIamPermissionsResponse", "permissions": wanted}
         )

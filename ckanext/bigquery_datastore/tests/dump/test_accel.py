@@ -365,7 +365,7 @@ def test_a_portal_behind_nginx_gives_files_and_ranges_and_shows_no_bucket(
     resource_id = factories.Resource(name="A name")["id"]
     place = Place(config.dataset(), config.export_bucket())
     place.fill(resource_id, [{"text": "x" * 1000}] * 2000, text="STRING")
-    csv = b"_id,text\r\n" + b"".join(b"%d,%s\n" % (n, b"x" * 1000) for n in range(1, 2001))
+    csv = b"_id,text\n" + b"".join(b"%d,%s\n" % (n, b"x" * 1000) for n in range(1, 2001))
     url = nginx(os.environ["STORAGE_EMULATOR_HOST"], int(site.url.rpartition(":")[2]))
     url = f"{url}/datastore/dump/{resource_id}"
     whole = requests.get(url, timeout=60)

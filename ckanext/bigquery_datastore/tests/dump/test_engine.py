@@ -26,10 +26,10 @@ from ckanext.bigquery_datastore.errors import BadRequest, ExportFailed, NotReach
 from ckanext.bigquery_datastore.tests.dump.exporting import Place, a_place, release, spawn
 
 ROWS = [{"name": f"name {number}", "size": number / 4} for number in range(1000)]
-CSV = b"_id,name,size\r\n" + b"".join(
+CSV = b"_id,name,size\n" + b"".join(
     b"%d,name %d,%s\n" % (number + 1, number, f"{number / 4:g}".encode()) for number in range(1000)
 )
-EMPTY = {"csv": b"_id,name,size\r\n", "tsv": b"_id\tname\tsize\r\n", "ndjson": b""}
+EMPTY = {"csv": b"_id,name,size\n", "tsv": b"_id\tname\tsize\n", "ndjson": b""}
 
 
 @pytest.fixture()
@@ -178,7 +178,7 @@ def test_no_rows_are_valid_in_the_compressed_formats_and_in_parquet(place):
 def test_more_shards_than_rows_leave_no_trace(place):
     place = replace(place, labels={"emulator_shards": "101"})
     two = place.file("t", "csv", filters={"_id": [1, 2]})
-    assert two == b"_id,name,size\r\n1,name 0,0\n2,name 1,0.25\n"
+    assert two == b"_id,name,size\n1,name 0,0\n2,name 1,0.25\n"
     table = pq.read_table(io.BytesIO(place.file("t", "parquet", filters={"_id": [1, 2]})))
     assert table["name"].to_pylist() == ["name 0", "name 1"]
 

@@ -31,7 +31,7 @@ from ckanext.bigquery_datastore.tests.dump.exporting import Place, a_place
 from ckanext.bigquery_datastore.tests.emulated import OwnEmulator
 
 ROWS = [{"name": f"name {number}", "size": number / 4} for number in range(1000)]
-CSV = b"_id,name,size\r\n" + b"".join(
+CSV = b"_id,name,size\n" + b"".join(
     b"%d,name %d,%s\n" % (number + 1, number, f"{number / 4:g}".encode()) for number in range(1000)
 )
 # With composes of 4 at most, 10 shards and the header line make a tree of two levels.
@@ -233,7 +233,7 @@ def test_what_cannot_be_sorted_goes_out_unsorted_and_says_so(own_emulator, place
     assert "ORDER BY" not in max(place.export_jobs(), key=lambda job: job.created).query
     lines = place.file("t", "csv").splitlines(keepends=True)
     assert (lines[0], sorted(lines)) == (
-        b"_id,name,size\r\n",
+        b"_id,name,size\n",
         sorted(CSV.splitlines(keepends=True)),
     )
 

@@ -125,9 +125,9 @@ def test_what_this_process_writes_is_in_its_next_download(app, own_site):
         records=[{"name": "three"}],
     )
     answer = visit(app, found["id"], If_None_Match=etag)
-    assert first == b"_id,name\r\n1,one\n"
+    assert first == b"_id,name\n1,one\n"
     assert answer.status_code == 302
-    assert visit(app, found["id"], "limit=9").data == b"_id,name\r\n1,one\n2,two\n3,three\n"
+    assert visit(app, found["id"], "limit=9").data == b"_id,name\n1,one\n2,two\n3,three\n"
 
 
 # --- where Google is silent

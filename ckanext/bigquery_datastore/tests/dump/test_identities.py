@@ -34,7 +34,7 @@ from ckanext.bigquery_datastore.tests.visiting import visit
 pytestmark = pytest.mark.usefixtures("non_clean_db", "own_site", "with_plugins", "heard_in_full")
 
 ROWS = [{"name": "one", "size": 1}]
-CSV = b"_id,name,size\r\n1,one,1\n"
+CSV = b"_id,name,size\n1,one,1\n"
 RO, RW = "emulator-ro", "emulator-rw"
 
 

@@ -26,7 +26,7 @@ from ckanext.bigquery_datastore.tests.emulated import OwnEmulator
 
 COUNT = 1_000
 SLICES = 20
-CSV = b"_id,name\r\n" + b"".join(b"%d,name %d\n" % (n, n) for n in range(1, COUNT + 1))
+CSV = b"_id,name\n" + b"".join(b"%d,name %d\n" % (n, n) for n in range(1, COUNT + 1))
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ from ckanext.bigquery_datastore.tests.emulated import OwnEmulator
 HEADERS = Headers("application/octet-stream")
 DATA = bytes(range(256)) * 4096
 ROWS = [{"name": f"name {number}"} for number in range(200)]
-CSV = b"_id,name\r\n" + b"".join(b"%d,name %d\n" % (n + 1, n) for n in range(200))
+CSV = b"_id,name\n" + b"".join(b"%d,name %d\n" % (n + 1, n) for n in range(200))
 HURRIED = Patience(connect=1, read=0.5, tries=3, pause=0.01)
 
 

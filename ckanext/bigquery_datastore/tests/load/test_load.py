@@ -120,7 +120,7 @@ def test_many_objects_are_one_table_in_the_order_of_the_file(
     result = run(cli, resource_id, file)
     assert result.exit_code == 0, result.output
     data = Place(config.dataset(), config.export_bucket()).file(resource_id, "csv")
-    assert data == b"_id,n\r\n" + b"".join(b"%d,%d\n" % (n + 1, n) for n in range(500))
+    assert data == b"_id,n\n" + b"".join(b"%d,%d\n" % (n + 1, n) for n in range(500))
 
 
 def test_loading_again_replaces_the_table(cli, resource_id, tmp_path):
