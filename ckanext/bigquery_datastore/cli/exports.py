@@ -17,6 +17,7 @@ from ckanext.bigquery_datastore.cli.common import (
 from ckanext.bigquery_datastore.dump import sweep as sweeping
 from ckanext.bigquery_datastore.dump.formats import FORMATS
 from ckanext.bigquery_datastore.dump.objects import ROOT, StoredObject
+from ckanext.bigquery_datastore.loading import steps
 
 
 @click.command("export")
@@ -110,5 +111,7 @@ def sweep(resource: str | None, dry_run: bool) -> None:
         deleted = sweeping.sweep(store, prefix, lifetime)
         if id is None:
             deleted += load.sweep(clients.bigquery_rw(), store)
+            # Loads whose step was lost with its worker go on.
+            steps.revive_all()
             deleted += purging.purge_orphans(BigQueryBackend().get_all_ids())
         click.echo(f"{deleted} objects deleted")

@@ -205,9 +205,7 @@ def _replace(client: bigquery.Client, after: Table, last_id: int, count: int, ro
                 before = None
         after = numbers.given(after, last_id)
         try:
-            replace.replace_table(
-                client, before, after, rows, max(count, last_id), JOB_SECONDS
-            )
+            replace.replace_table(client, before, after, rows, max(count, last_id), JOB_SECONDS)
         except query.Refused as err:
             raise BadRequest(f"BigQuery cannot make the table: {err}") from err
 
