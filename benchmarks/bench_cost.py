@@ -188,7 +188,6 @@ class Bench:
                 downloads.store_rw(),
                 self.id,
                 file,
-                load.format_of(file),
             )
 
     def upsert(self, number: int) -> Callable[[], Any]:

@@ -225,14 +225,15 @@ def prepared(ground: Ground) -> Iterator[bigquery.Client]:
 def site_on(ground: Ground) -> Iterator[Site]:
     """CKAN, with a resource to work on; it and its files are gone afterwards."""
     site = Site(ground)
-    from ckanext.bigquery_datastore import clients, load
+    from ckanext.bigquery_datastore import clients
+    from ckanext.bigquery_datastore.load import attempt
 
-    load.ROOT = f"loads-live-{ground.run}/"
+    attempt.ROOT = f"loads-live-{ground.run}/"
     with contextlib.ExitStack() as stack:
 
         def files() -> None:
             bucket = clients.storage_rw().bucket(ground.bucket)
-            for folder in (f"dumps/{site.resource}/", load.ROOT) if site.resource else ():
+            for folder in (f"dumps/{site.resource}/", attempt.ROOT) if site.resource else ():
                 bucket.delete_blobs(list(bucket.list_blobs(prefix=folder)), on_error=print)
 
         def in_ckan() -> None:

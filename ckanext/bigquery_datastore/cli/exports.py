@@ -10,6 +10,7 @@ from ckanext.bigquery_datastore.cli.common import live_resource, progress_bar, s
 from ckanext.bigquery_datastore.dump import sweep as sweeping
 from ckanext.bigquery_datastore.dump.formats import FORMATS
 from ckanext.bigquery_datastore.dump.objects import ROOT
+from ckanext.bigquery_datastore.loading import steps
 
 
 @click.command("export")
@@ -72,5 +73,7 @@ def sweep(resource: str | None) -> None:
         deleted = sweeping.sweep(downloads.store_rw(), prefix, downloads.url_lifetime())
         if resource is None:
             deleted += load.sweep(clients.bigquery_rw(), downloads.store_rw())
+            # Loads whose step was lost with its worker go on.
+            steps.revive_all()
             deleted += purging.purge_orphans(BigQueryBackend().get_all_ids())
         click.echo(f"{deleted} objects deleted")

@@ -21,7 +21,7 @@ from ckanext.bigquery_datastore.backend.table.lookup import reference
 from ckanext.bigquery_datastore.backend.table.types import Type
 from ckanext.bigquery_datastore.dump.objects import StoredObject
 from ckanext.bigquery_datastore.dump.storage import Store
-from ckanext.bigquery_datastore.load import engine
+from ckanext.bigquery_datastore.load import attempt, engine
 from ckanext.bigquery_datastore.load.attempt import BAD_ROWS, ROOT, STAGING_PREFIX, Load
 from ckanext.bigquery_datastore.load.columns import name_of
 from ckanext.bigquery_datastore.load.engine import At, Ended
@@ -106,7 +106,7 @@ def sweep(client: bigquery.Client, store: Store) -> int:
     """Delete what loads that were killed have left; how many objects and tables."""
     until = dt.datetime.now(dt.timezone.utc) - LOAD_LIFETIME
     folders: dict[str, list[StoredObject]] = {}
-    for found in store.list(ROOT):
+    for found in store.list(attempt.ROOT):
         folders.setdefault(found.name.split("/")[1], []).append(found)
     deleted = sum(
         store.delete(objects)

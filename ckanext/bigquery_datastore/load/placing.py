@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace as changed
 
 from google.cloud import bigquery
 
@@ -82,11 +81,12 @@ def _added(load: Load, read: Read, typed: Typed, before: Table | None, held: loc
     wanted = [c for c in before.columns if c.name in {column.name for column in typed.columns}]
     key = [c for c in wanted if c.name in before.primary_key]
     rows = columns.select(wanted, load.staging_sql, typed.columns, _number(read), typed.rejects)
-    replace.check_key(client, changed(before, columns=tuple(wanted)), rows, JOB_SECONDS)
-    if load.wish.mode == "upsert":
-        _check_key_given(client, key, rows)
-    elif key:
-        _check_key_free(client, before, key, rows)
+    if key and len(key) == len(before.primary_key):
+        replace.check_key(client, before, rows, JOB_SECONDS)
+        if load.wish.mode == "upsert":
+            _check_key_given(client, key, rows)
+        else:
+            _check_key_free(client, before, key, rows)
     held.check()
     after = definition.planned(before, load.id, new)
     if new:

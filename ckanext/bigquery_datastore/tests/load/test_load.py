@@ -138,7 +138,7 @@ def test_a_file_that_bigquery_cannot_read_leaves_the_table_as_it_was(cli, resour
     file.write_text("a\nnot a number\n")
     result = run(cli, resource_id, file, "--type", "a=int")
     assert result.exit_code == 1, result.output
-    assert "Row 1 of the file: 'not a number' in the column 'a' is no integer" in result.output
+    assert "Line 2 of the file: 'not a number' in the column 'a' is no integer" in result.output
     assert "--type COLUMN=TYPE gives a column another type" in result.output
     assert records(resource_id) == [{"_id": 1, "a": 1}]
 
@@ -206,14 +206,11 @@ def test_nothing_is_left_in_the_bucket(cli, resource_id, tmp_path):
 @pytest.mark.parametrize(
     ("name", "text", "arguments", "words"),
     [
-        ("rows.xlsx", "x", [], "Name it with --format"),
+        ("rows.bin", "x", [], "Name it with --format"),
         ("rows.csv", "", [], "has no rows"),
         ("rows.csv", "a\n", [], "has no rows"),
         ("rows.ndjson", "\n", [], "has no rows"),
-        ("rows.csv", "a,b,a\n1,2,3\n", [], 'two columns called "a"'),
-        ("rows.csv", "a,,b\n1,2,3\n", [], "Column 2 of the file has no name"),
-        ("rows.csv", "a,_b\n1,2\n", [], "may not begin with an underscore"),
-        ("rows.csv", "a,b\n1,2\n3\n", [], "BigQuery cannot load the file"),
+        ("rows.ndjson", '{"_b": 1}\n', [], "may not begin with an underscore"),
         ("rows.ndjson", '{"a.b": 1}\n', [], "BigQuery cannot read the key 'a.b'"),
         ("rows.ndjson", '{"a": 1}\n{"a": "x"}\n', ["--type", "a=int"], "for field a "),
         ("rows.csv", 'a\n"x\n', [], "closing quote"),
