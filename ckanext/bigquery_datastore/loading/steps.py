@@ -15,6 +15,7 @@ import hashlib
 import logging
 import time
 import uuid
+from collections.abc import Callable
 from dataclasses import replace
 
 from ckan.lib import jobs
@@ -126,8 +127,9 @@ def advance(
     """
     door.forget_what_was_read()
     if not door.is_live(resource_id):
+        gone = status.change(resource_id, lambda now: _failed(now, "The resource is gone."))
         load.tidy(_work(resource_id, found))
-        return status.change(resource_id, lambda now: _failed(now, "The resource is gone."))
+        return gone
     begun = status.change(resource_id, _begun)
     work = _work(resource_id, begun)
     try:
@@ -145,22 +147,19 @@ def advance(
             _LOOK_SECONDS,
         )
     except Unchanged:
-        load.tidy(work)
-        return status.change(resource_id, _unchanged)
+        return _over(work, _unchanged)
     except NotReachable as err:
         sentence = gist.sentence(err)
         if begun.by_hand:
-            load.tidy(work)
-            status.change(resource_id, lambda now: _failed(now, sentence))
+            _over(work, lambda now: _failed(now, sentence))
             raise
         log.warning("The load of %s is tried again: %s", resource_id, err)
         time.sleep(min(2.0**begun.tries, 30))
         return status.change(resource_id, lambda now: now.told(sentence, "WARNING"))
     except BigQueryDatastoreError as err:
-        load.tidy(work)
         row = err.row.to_json() if isinstance(err, RowRefused) else None
         sentence = gist.sentence(err)
-        ended = status.change(resource_id, lambda now: _failed(now, sentence, row))
+        ended = _over(work, lambda now: _failed(now, sentence, row))
         if begun.by_hand:
             raise
         return ended
@@ -172,10 +171,17 @@ def advance(
         raise
     if isinstance(now, Ended):
         after.ended(resource_id)
-        load.tidy(work)
+        over = _over(work, lambda before: _complete(before, now))
         after.forget_bad_rows(resource_id, begun.bad_rows, now.typed.file)
-        return status.change(resource_id, lambda before: _complete(before, now))
+        return over
     return status.change(resource_id, lambda before: _stepped(before, now))
+
+
+def _over(work: load.Load, how: Callable[[Status], Status]) -> Status:
+    """A load that has ended. It says so before its traces go: who came between would begin anew."""
+    over = status.change(work.id, how)
+    load.tidy(work)
+    return over
 
 
 def _work(resource_id: str, found: Status) -> load.Load:
