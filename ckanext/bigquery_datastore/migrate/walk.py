@@ -97,6 +97,8 @@ def _named(there: dict[str, int], names: Sequence[str]) -> dict[str, int]:
 def each(ids: Iterable[str], one: Callable[[str], Result]) -> Iterator[Result]:
     """What becomes of each table: one that fails does not keep the others."""
     for id in ids:
+        # No connection to CKAN's database waits in a transaction until a table is through.
+        door.forget_what_was_read()
         try:
             yield one(id)
         except BigQueryDatastoreError as err:
@@ -301,7 +303,7 @@ def _in_place(sides: Sides, found: Found, sent: Sum) -> tuple[int | None, bool]:
 def set_active(id: str) -> None:
     """Let CKAN know that the resource has a table."""
     found = door.resource(id)
-    if found is not None and found.extras.get("datastore_active") is not True:
+    if found is not None and (found.extras or {}).get("datastore_active") is not True:
         tk.get_action("resource_patch")(
             {"ignore_auth": True, "user": ""}, {"id": id, "datastore_active": True}
         )
