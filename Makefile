@@ -14,7 +14,7 @@ BIN := .stack/venv-$(CKAN)/bin
 IN_STACK := . .stack/env-$(CKAN) &&
 
 .DEFAULT_GOAL := help
-.PHONY: help stack services restart stop status demo test core-suite live check messages clean
+.PHONY: help stack services restart stop status demo test core-suite live check docs messages clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -52,7 +52,12 @@ check: ## style, types, imports, documentation; needs no service
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports --no-logo
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 	$(BIN)/pytest -o addopts= -p no:ckan -p no:ckan_fixtures -p no:pytest_ckan -p no:bqemulator -q ckanext/bigquery_datastore/tests/test_docs.py
+
+docs: ## the documentation, at http://127.0.0.1:8000 until it is stopped
+	@dev/stack up venv
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve --dev-addr 127.0.0.1:8000
 
 messages: ## collect the strings to translate; compile the translations
 	$(BIN)/pybabel -q extract -F babel.cfg --omit-header --no-location --sort-output -o $(DOMAIN).pot .

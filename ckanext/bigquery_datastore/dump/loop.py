@@ -14,7 +14,7 @@ import os
 import threading
 from asyncio import selector_events
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TypeVar
@@ -46,7 +46,8 @@ class Loop:
 
     portal: BlockingPortal
     client: httpx.AsyncClient
-    threads: anyio.CapacityLimiter
+    callers: ThreadPoolExecutor
+    turns: anyio.CapacityLimiter
     rewriters: anyio.CapacityLimiter
 
 
@@ -96,8 +97,16 @@ async def loop_of_server() -> AsyncIterator[Loop]:
 
 
 async def in_thread(work: Callable[[], _T]) -> _T:
-    """What ``work`` gives, which talks to Google: done by one of the loop's few threads."""
-    return await anyio.to_thread.run_sync(work, limiter=shared_loop().threads)
+    """What ``work`` gives, which talks to Google: done by one of the loop's few threads.
+
+    What has begun is done to its end, also where nobody waits for it any more.
+    """
+    home = shared_loop()
+    async with home.turns:
+        begun = asyncio.get_running_loop().run_in_executor(home.callers, work)
+        with anyio.CancelScope(shield=True):
+            await asyncio.wait([begun])
+    return begun.result()
 
 
 async def in_rewriter(work: Callable[[], _T]) -> _T:
@@ -129,8 +138,23 @@ def _start() -> Loop:
 async def _made() -> AsyncIterator[Loop]:
     _keep_signatures_out_of_logs()
     _read_little()
-    async with _client() as client, BlockingPortal() as portal:
-        yield Loop(portal, client, *(anyio.CapacityLimiter(THREADS) for _ in range(2)))
+    callers = _callers()
+    try:
+        async with _client() as client, BlockingPortal() as portal:
+            turns, rewriters = anyio.CapacityLimiter(THREADS), anyio.CapacityLimiter(THREADS)
+            yield Loop(portal, client, callers, turns, rewriters)
+    finally:
+        callers.shutdown(wait=False)
+
+
+def _callers() -> ThreadPoolExecutor:
+    """All the threads that call Google there will be, at once: a crowd adds none."""
+    callers = ThreadPoolExecutor(THREADS, thread_name_prefix="bigquery-caller")
+    # A pool makes a thread only where none of its own is idle.
+    all_there = threading.Barrier(THREADS)
+    for _ in range(THREADS):
+        callers.submit(all_there.wait)
+    return callers
 
 
 def _read_little() -> None:
