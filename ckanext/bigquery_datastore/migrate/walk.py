@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from ckan.plugins import toolkit as tk
 from google.cloud import bigquery
-from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.engine import Engine
 
 from ckanext.bigquery_datastore.backend import door
 from ckanext.bigquery_datastore.backend.table import definition
@@ -20,7 +20,7 @@ from ckanext.bigquery_datastore.backend.table.model import Table
 from ckanext.bigquery_datastore.backend.write import lock
 from ckanext.bigquery_datastore.dump.storage import Store
 from ckanext.bigquery_datastore.errors import BadRequest, BigQueryDatastoreError
-from ckanext.bigquery_datastore.migrate import google, postgres, rebuild, rows, sums
+from ckanext.bigquery_datastore.migrate import difference, google, postgres, rebuild, rows
 from ckanext.bigquery_datastore.migrate.postgres import Found
 from ckanext.bigquery_datastore.migrate.sums import Sum
 
@@ -97,6 +97,8 @@ def _named(there: dict[str, int], names: Sequence[str]) -> dict[str, int]:
 def each(ids: Iterable[str], one: Callable[[str], Result]) -> Iterator[Result]:
     """What becomes of each table: one that fails does not keep the others."""
     for id in ids:
+        # No connection to CKAN's database waits in a transaction until a table is through.
+        door.forget_what_was_read()
         try:
             yield one(id)
         except BigQueryDatastoreError as err:
@@ -163,9 +165,14 @@ def bring_in(sides: Sides, id: str, size: int, ask: Ask, progress: Progress) -> 
         made = get_table(sides.client, id)
         if made is None:
             raise Differs(f"The table {id} is not in BigQuery, though it was made.")
-        arrived = google.sum_of(sides.client, made, _parts_of(found, made))
+        arrived = google.sum_of(sides.client, made, difference.parts_of(found, made))
         if arrived != scan.sum:
-            raise _difference(sides, connection, found, made, scan.sum, arrived)
+            where = difference.told(connection, sides.client, found, made)
+            raise Differs(
+                f"{id} is not the same on both sides: PostgreSQL has {scan.sum.rows:,} rows, "
+                f"BigQuery {arrived.rows:,}; {where}. What was brought is in BigQuery; run the "
+                "command again."
+            )
     set_active(id)
     return Result(id, BROUGHT, scan.sum.rows, size, _left(found))
 
@@ -176,17 +183,11 @@ def _at_target(sides: Sides, found: Found, scan: rows.Scan, there: Table) -> str
         (c.name, c.type.native) for c in found.table.user_columns
     ] or there.num_rows != scan.sum.rows:
         return ""
-    if google.sum_of(sides.client, there, _parts_of(found, there)) != scan.sum:
+    if google.sum_of(sides.client, there, difference.parts_of(found, there)) != scan.sum:
         return ""
     if postgres.differences(found.table, there) or there.last_id < scan.last_id:
         google.describe(sides.client, there, found.table, scan.last_id)
     return EQUAL
-
-
-def _parts_of(found: Found, table: Table) -> list[sums.Part]:
-    """The parts of a table of BigQuery's that has the same columns."""
-    stored = {postgres.identifier(column.name): column.sql for column in table.columns}
-    return [sums.Part(part.pg, stored[part.pg], part.kind) for part in found.parts]
 
 
 def _taken(sides: Sides, table: Table, there: Table | None = None) -> tuple[str, ...]:
@@ -302,7 +303,7 @@ def _in_place(sides: Sides, found: Found, sent: Sum) -> tuple[int | None, bool]:
 def set_active(id: str) -> None:
     """Let CKAN know that the resource has a table."""
     found = door.resource(id)
-    if found is not None and found.extras.get("datastore_active") is not True:
+    if found is not None and (found.extras or {}).get("datastore_active") is not True:
         tk.get_action("resource_patch")(
             {"ignore_auth": True, "user": ""}, {"id": id, "datastore_active": True}
         )
@@ -314,38 +315,3 @@ def _left(found: Found) -> tuple[str, ...]:
 
 def _refused(found: Found, size: int) -> Result:
     return Result(found.table.id, REFUSED, 0, size, (*found.refusals, *_left(found)))
-
-
-def _difference(
-    sides: Sides, connection: Connection, found: Found, made: Table, one: Sum, other: Sum
-) -> Differs:
-    """Which row is the first that differs, found by sums over ever fewer rows."""
-    where = "the first row that differs was not found"
-    parts = _parts_of(found, made)
-    first, last = rows.bounds(connection, found)
-    while True:
-        width = sums.width(first, last)
-        group = sums.first_difference(
-            rows.groups(connection, found, first, last, width),
-            google.groups(sides.client, made, parts, first, last, width),
-        )
-        if group is None:
-            break
-        first = first + group * width
-        last = first + width - 1
-        if width == 1:
-            left = rows.texts(connection, found, first)
-            right = google.texts(sides.client, made, parts, first)
-            columns = [
-                part.pg
-                for part, a, b in zip(parts, left or (), right or (), strict=False)
-                if a != b
-            ]
-            where = f"the first row that differs has _id {first}" + (
-                f" (column {', '.join(columns)})" if columns else ", which is on one side only"
-            )
-            break
-    return Differs(
-        f"{found.table.id} is not the same on both sides: PostgreSQL has {one.rows:,} rows, "
-        f"BigQuery {other.rows:,}; {where}. What was brought is in BigQuery; run the command again."
-    )
