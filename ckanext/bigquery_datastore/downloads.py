@@ -22,7 +22,7 @@ from typing import Any
 
 from ckan.plugins import toolkit as tk
 
-from ckanext.bigquery_datastore import backend, clients, compat, config, handover
+from ckanext.bigquery_datastore import backend, clients, compat, config, handover, spending
 from ckanext.bigquery_datastore.backend import behind, door
 from ckanext.bigquery_datastore.backend.query import Refused
 from ckanext.bigquery_datastore.backend.search.build import build
@@ -235,6 +235,7 @@ def engine(plan: DumpPlan) -> Engine:
         limits=limits,
         url_lifetime=url_lifetime(),
         recent=FILES,
+        spent=spending.add,
     )
 
 

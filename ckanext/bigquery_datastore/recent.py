@@ -33,6 +33,13 @@ class _Failure:
     ended: float
 
 
+def _again(err: BigQueryDatastoreError) -> BigQueryDatastoreError:
+    """The same error for another thread. What makes it a sentence has been done to it already."""
+    same = type(err).__new__(type(err), *err.args)
+    same.__dict__.update(err.__dict__)
+    return same
+
+
 class Recent(Generic[_T]):
     """The last answers to one kind of question, none kept for longer than ``most_seconds``."""
 
@@ -57,7 +64,7 @@ class Recent(Generic[_T]):
             if kept is not None:
                 return kept
             if failed is not None and failed.ended > came:
-                raise type(failed.error)(*failed.error.args) from failed.error
+                raise _again(failed.error) from failed.error
             try:
                 answer = ask()
             except BigQueryDatastoreError as err:

@@ -1,9 +1,9 @@
-"""What this site's searches and changes have been billed for today, and whether a search may go on.
+"""What this site has been billed for today, and whether a search may go on. Exports count, too.
 
 Counted in CKAN's Redis, by the day in UTC, where the site has a budget. The count is kept
-approximately: what others run in the project, exports, and jobs whose end nobody has heard are not
-in it, and searches that run side by side may pass the budget together. BigQuery's own custom
-quotas are exact (https://cloud.google.com/bigquery/docs/custom-quotas).
+approximately: what others run in the project, and jobs whose end nobody has heard, are not in it,
+and searches that run side by side may pass the budget together. BigQuery's own custom quotas are
+exact (https://cloud.google.com/bigquery/docs/custom-quotas).
 
 A Redis that is down, or silent, breaks no request: the day is taken for one without a budget.
 """

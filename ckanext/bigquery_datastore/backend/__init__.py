@@ -35,6 +35,11 @@ log = logging.getLogger(__name__)
 
 TABLE_METADATA = "_table_metadata"
 
+NO_SEQUENCES = (
+    "BigQuery has no sequences. Rows get an _id that rises and is given once (datastore_create, "
+    "datastore_upsert with include_records tells it)."
+)
+
 
 @contextmanager
 def told_to_ckan() -> Iterator[None]:
@@ -134,6 +139,18 @@ class BigQueryBackend(DatastoreBackend):
     def drop_function(self, name: str, if_exists: bool = False) -> None:
         if not if_exists:
             raise tk.ValidationError({"name": [f"function {name}() does not exist"]})
+
+    # Of CKAN 2.13 on, for sysadmins.
+
+    def create_sequence(self, name: str, *_: Any, **__: Any) -> None:
+        raise tk.ValidationError({"name": [NO_SEQUENCES]})
+
+    def drop_sequence(self, name: str, if_exists: bool = False) -> None:
+        if not if_exists:
+            raise tk.ValidationError({"name": [f"sequence {name} does not exist"]})
+
+    def sequence_nextval(self, name: str) -> int:
+        raise tk.ValidationError({"name": [NO_SEQUENCES]})
 
     def _get_write_engine(self) -> Any:
         """Core's datastore_run_triggers asks for it, and has nothing to run here."""

@@ -17,7 +17,7 @@ import datetime as dt
 import logging
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from google.cloud import bigquery
@@ -61,11 +61,16 @@ ASSEMBLY_SECONDS = 6
 _TIDY_SECONDS = 2
 
 
+def _not_counted(_: int) -> None:
+    """For who has no budget."""
+
+
 @dataclass(frozen=True)
 class Engine:
     """What an export is done with; ``ro`` looks, ``rw`` works.
 
-    One that does not join leaves the phase ASSEMBLE to another.
+    One that does not join leaves the phase ASSEMBLE to another. ``spent`` hears of the bytes that
+    were billed for a file that was made, once.
     """
 
     bigquery: bigquery.Client
@@ -75,6 +80,7 @@ class Engine:
     url_lifetime: dt.timedelta
     recent: Recent[Ready]
     joins: bool = True
+    spent: Callable[[int], None] = _not_counted
 
     def begin(self, plan: DumpPlan) -> Ready | Running:
         """Look up, claim, start: short calls alone, and nothing that has to be waited for.
@@ -233,6 +239,7 @@ class Engine:
         )
         ready = self._publish(plan, folder, sources, headers)
         if not ready.cached:
+            self.spent(job.bytes_billed)
             log.info(
                 "Exported %s: job %s, %d bytes billed, %s rows, %d shards, %.1f s, %d bytes",
                 plan.target,

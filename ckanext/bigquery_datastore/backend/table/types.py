@@ -23,7 +23,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from ckanext.bigquery_datastore.backend.table import conversion, googlesql, reading, values
+from ckanext.bigquery_datastore.backend.table import conversion, given, googlesql, reading, values
 from ckanext.bigquery_datastore.backend.table.conversion import SqlOf
 from ckanext.bigquery_datastore.backend.table.reading import Json
 from ckanext.bigquery_datastore.backend.table.values import BadValue as BadValue
@@ -60,9 +60,11 @@ class Type:
         :raises BadValue: it is none of this type, whatever it is
         """
         try:
-            return self.writer(value)
+            return self.writer(given.plain(value, self.bq))
         except BadValue:
             raise
+        except TypeError as err:
+            raise BadValue(f"a value for type {self.native} cannot be written as JSON") from err
         except (ValueError, ArithmeticError, RecursionError) as err:
             # Such as a number of 5,000 digits, or a time zone that does not exist.
             raise BadValue(f"value out of range for type {self.native}") from err

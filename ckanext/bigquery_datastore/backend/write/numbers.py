@@ -99,8 +99,16 @@ def _top(client: bigquery.Client, table: Table) -> int:
     if table.block or (table.num_rows == 0 and not table.streaming_buffer):
         return table.last_id
     # Rows from elsewhere, or from before numbers were reserved: looked for once.
-    rows = query.read(client, f"SELECT IFNULL(MAX(_id), 0) AS top FROM {table.sql_name}")
-    return max(int(rows[0]["top"]), table.last_id)
+    # Those without a positive number of their own are as many numbers that are never given out: so
+    # a table with gaps does not have as many rows as numbers (see ``search.pages.dense``).
+    rows = query.read(
+        client,
+        "SELECT IFNULL(MAX(_id), 0) AS top, COUNT(*) - COUNT(DISTINCT IF(_id > 0, _id, NULL)) "
+        f"AS odd FROM {table.sql_name}",
+    )
+    odd = int(rows[0]["odd"])
+    top = max(int(rows[0]["top"]), table.last_id)
+    return top + odd + 1 if odd else top
 
 
 def _written(client: bigquery.Client, table: Table, block: _Block) -> Table | None:

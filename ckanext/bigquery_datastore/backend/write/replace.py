@@ -174,7 +174,8 @@ def _exchange(
     """Give a table that was made aside the name of the one that it replaces.
 
     One job, which goes on when this process is killed. Between its statements there is no table of
-    that name for a moment; where one of them fails, the old table gets its name back.
+    that name for a moment; where one of them fails, the old table gets its name back. That the old
+    one cannot be dropped afterwards is no failure of the change.
     https://cloud.google.com/bigquery/docs/reference/standard-sql/data-definition-language#alter_table_rename_to_statement
     """
     old = replace(table, id=aside.id.replace(ASIDE_PREFIX, OLD_PREFIX))
@@ -184,10 +185,14 @@ def _exchange(
             f"""BEGIN
   ALTER TABLE {table.sql_name} RENAME TO {quote_name(old.id)};
   ALTER TABLE {aside.sql_name} RENAME TO {quote_name(table.id)};
-  DROP TABLE {old.sql_name};
 EXCEPTION WHEN ERROR THEN
   ALTER TABLE IF EXISTS {old.sql_name} RENAME TO {quote_name(table.id)};
   RAISE;
+END;
+BEGIN
+  DROP TABLE {old.sql_name};
+EXCEPTION WHEN ERROR THEN
+  SELECT 1;
 END""",
             job_id=job_id,
         )
@@ -199,6 +204,8 @@ END""",
                 name = quote_name(table.id)
                 query.write(client, f"ALTER TABLE IF EXISTS {one.sql_name} RENAME TO {name}")
         raise
+    with clients.tidied_up(old.full_id):
+        client.delete_table(reference(old.id), not_found_ok=True, **clients.budget())
 
 
 def statement(

@@ -14,17 +14,18 @@ import pyarrow as pa
 from bqemulator.jobs import executor
 from bqemulator.sql.rewriter import row_access_filter
 from bqemulator.storage import arrow_bridge
+from sqlglot import exp
 
 _format = arrow_bridge._format_bq_value
 _type = executor._resolve_bq_type
-_alias = row_access_filter._Rewriter._alias_for_node
+_expand = row_access_filter._Rewriter._expand_view
 
 
 def install() -> None:
     """Put our forms before bqemulator's."""
     arrow_bridge._format_bq_value = _formatted
     executor._resolve_bq_type = _named
-    row_access_filter._Rewriter._alias_for_node = staticmethod(_quoted_alias)  # type: ignore[method-assign]
+    row_access_filter._Rewriter._expand_view = _expanded  # type: ignore[method-assign]
 
 
 def _formatted(value: Any, arrow_type: pa.DataType, *, field: pa.Field | None = None) -> Any:
@@ -46,7 +47,11 @@ def _is_geography(field: pa.Field) -> bool:
     return bool(kind.upper().startswith(b"GEOMETRY"))
 
 
-def _quoted_alias(node: Any, *, default: str) -> str:
-    """The name of a view in the query that stands for it there: many are no bare words."""
-    name = _alias(node, default=default)
-    return name if re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII) else f"`{name}`"
+def _expanded(self: Any, node: exp.Table, **parts: Any) -> bool:
+    """A view by its query, under its own name: many of these are no bare words."""
+    parent, key, place = node.parent, node.arg_key, node.index
+    is_done = _expand(self, node, **parts)
+    if is_done and parent is not None and key is not None:
+        found = parent.args[key]
+        (found if place is None else found[place]).args["alias"].this.set("quoted", True)
+    return is_done
