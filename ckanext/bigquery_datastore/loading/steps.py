@@ -173,6 +173,8 @@ def advance(
         after.ended(resource_id)
         over = _over(work, lambda before: _complete(before, now))
         after.forget_bad_rows(resource_id, begun.bad_rows, now.typed.file)
+        with clients.tidied_up("What loads that were killed have left"):
+            load.sweep(work.client, work.store)
         return over
     return status.change(resource_id, lambda before: _stepped(before, now))
 
