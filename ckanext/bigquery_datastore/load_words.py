@@ -24,6 +24,10 @@ STATES = {
     "complete": _("Loaded."),
     "error": _("The last load failed. The table is as it was before."),
 }
+WITHOUT_TABLE = {
+    "complete": _("The table has been deleted since the last load."),
+    "error": _("The last load failed. There is no table."),
+}
 STEPS = {
     "reading": _("Loading: the file is being read."),
     "uploading": _("Loading: the file is on its way to Cloud Storage."),
@@ -66,7 +70,8 @@ def sentence(load: Mapping[str, Any]) -> str:
     """The state in one sentence, which changes with the step and not with the share."""
     if load["state"] == "loading" and load["step"] in STEPS:
         return tk._(STEPS[load["step"]])
-    return tk._(STATES[load["state"]])
+    states = STATES if load["datastore_active"] else {**STATES, **WITHOUT_TABLE}
+    return tk._(states[load["state"]])
 
 
 def hint(load: Mapping[str, Any], now: Callable[[], dt.datetime] | None = None) -> str:

@@ -160,6 +160,12 @@ def test_an_editor_sees_an_upload_wait_get_loaded_fail_and_get_loaded_anew(
     data = Path(coming.value.path()).read_bytes().decode("utf-8-sig")
     assert data == "_id\tVogel\tgröße\tseen\r\n1\tKrähe\t0.5\t2026-01-01\n"
 
+    page.goto(office.url(f"datastore/{id}"))
+    page.locator("[data-load-delete]").click()
+    page.get_by_role("button", name="Confirm").click()
+    page.get_by_text("The table and its data dictionary have been deleted.").wait_for()
+    assert not call_action("resource_show", id=id)["datastore_active"]
+
 
 def test_without_scripts_an_editor_loads_looks_and_deletes_and_others_see_nothing(
     office: Office, browser: Browser, start_worker: Callable[[], None]
@@ -171,7 +177,7 @@ def test_without_scripts_an_editor_loads_looks_and_deletes_and_others_see_nothin
     page = office.enters(browser.new_context(java_script_enabled=False))
     page.goto(office.url(f"datastore/{id}"))
     # The page comes anew by itself.
-    says(page, "The last load failed.")
+    says(page, "The last load failed. There is no table.")
 
     stranger = factories.UserWithToken(password=PASSWORD)
     contexts = browser.new_context(), browser.new_context()
@@ -201,3 +207,4 @@ def test_without_scripts_an_editor_loads_looks_and_deletes_and_others_see_nothin
     page.get_by_text("The table and its data dictionary have been deleted.").wait_for()
     assert not call_action("resource_show", id=id)["datastore_active"]
     assert not page.get_by_role("link", name="Delete from the DataStore").is_visible()
+    says(page, "The table has been deleted since the last load.")
