@@ -14,7 +14,7 @@ def plain(value: Any, bq_type: str) -> Any:
     if isinstance(value, dt.datetime):
         return _moment(value, bq_type)
     if isinstance(value, dt.date):
-        return value.isoformat()
+        return value if bq_type == "TIME" else value.isoformat()
     if isinstance(value, dt.time):
         return f"{value:%H:%M:%S}{_fraction(value)}"
     return value
