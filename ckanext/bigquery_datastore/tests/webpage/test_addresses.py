@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import datetime as dt
 import gzip
 import io
 import json
@@ -23,8 +24,9 @@ from google.cloud import bigquery
 from rdflib import RDF, Graph, URIRef
 from rdflib.namespace import DCAT, DCTERMS
 
-from ckanext.bigquery_datastore import config, downloads, menu, recipes, views
+from ckanext.bigquery_datastore import config, downloads, menu, recipes, views, waiting
 from ckanext.bigquery_datastore.dump.formats import FORMATS
+from ckanext.bigquery_datastore.dump.state import ASSEMBLE, EXPORT, Running
 from ckanext.bigquery_datastore.tests.dump.exporting import PROJECT
 from ckanext.bigquery_datastore.tests.webpage.conftest import RECORDS
 
@@ -59,6 +61,29 @@ def test_a_name_without_a_known_end_is_told_so_and_bounded(a_table: Any) -> None
     assert wrong.status_code == 400
     assert "name: it must end with one of .csv, .tsv" in wrong.text
     assert got(f"{table['dump']}/{'x' * 300}.csv").status_code == 404
+
+
+def test_who_waits_hears_what_happens_and_how_long_it_may_take(with_request_context: Any) -> None:
+    now = dt.datetime.now(dt.timezone.utc)
+
+    def told(seconds: float, phase: str = EXPORT, **known: Any) -> tuple[str, str]:
+        began = now - dt.timedelta(seconds=seconds)
+        state = Running(**{"phase": phase, "progress": None, "started": began, **known})
+        return waiting.words(state), waiting.time_words(state)
+
+    assert told(30) == (
+        "The table is being exported. How much there is to do is not known yet.",
+        "30 seconds so far",
+    )
+    assert told(240, progress=0.4) == (
+        "The table is being exported: 40 percent are done.",
+        "4 minutes so far, about 6 minutes left",
+    )
+    # Of a thousandth that is done nobody tells the rest.
+    assert told(30, progress=0.001)[1] == "30 seconds so far"
+    assert told(30, ASSEMBLE, parts=17)[0] == (
+        "The table is exported: its 17 parts are being joined into one file."
+    )
 
 
 def test_who_may_not_read_gets_404_for_all_that_is_told_of_a_table(a_table: Any) -> None:

@@ -211,6 +211,21 @@ def test_a_page_that_says_why_there_is_no_file_says_what_to_do(page: Any, a_tabl
     is_sound(page, "failed", "article.module .module-content")
 
 
+@pytest.mark.ckan_config(config.EXPORT_BUCKET, "no-such-bucket")
+def test_where_the_site_is_at_fault_the_page_says_to_try_again_and_whom_to_tell(
+    page: Any, a_table: Any, app: Any, site: Any
+) -> None:
+    url = f"{a_table()['dump']}/trees.parquet"
+    path = url.removeprefix(site.url)
+    answer = app.get(path, headers={"Accept": "text/html"}, status=502)
+    # This process has no such bucket; the site has the style sheets.
+    page.route(url, lambda route: route.fulfill(status=502, body=answer.body))
+    page.goto(url)
+    page.get_by_text("tell the people who run this site, with the number above").wait_for()
+    assert page.get_by_role("link", name="Try again").get_attribute("href").endswith(path)
+    is_sound(page, "failed-502", "article.module .module-content")
+
+
 def test_a_filtered_view_downloads_as_filtered_in_our_formats_too(
     page: Any, site: Any, a_table: Any
 ) -> None:
