@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 _TYPES = {
@@ -25,7 +25,7 @@ _TYPES = {
 _POINT, _LINE, _POLYGON = 1, 2, 3
 
 
-def described(columns: dict[str, Iterable[bytes | None]]) -> bytes:
+def described(columns: Mapping[str, Iterable[bytes | None]]) -> bytes:
     """The value of the key ``geo``: of each column, by name, the WKB of its values."""
     return json.dumps(
         {
