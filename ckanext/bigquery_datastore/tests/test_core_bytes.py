@@ -1,7 +1,7 @@
 """The yardstick: for the types that core has, a file is byte for byte what core's own dump writes.
 
 But for one byte: core ends the header of CSV and TSV with CR LF and the rows with LF, ours all ends
-with LF (``core_line_ends`` gives core's: see test_line_ends).
+with LF (``core_line_ends`` gives core's: see test_site_files).
 
 Two sites run side by side on one CKAN database: core's DataStore on PostgreSQL, and ours. Both get
 the same rows through the API, and both are asked for the same dump.

@@ -8,6 +8,7 @@ import gzip
 import io
 import json
 import math
+import struct
 from decimal import Decimal
 from typing import Any
 from xml.etree import ElementTree
@@ -209,7 +210,9 @@ def test_parquet_has_a_type_for_each_that_readers_share_and_texts_for_the_rest(a
     texts = {row[0].name: row[2] for row in TYPES}
     assert values == {
         **{name: texts[name] for name in ("large", "text", "empty", "document")},
-        **{name: texts[name] for name in ("place", "length", "span", "word")},
+        **{name: texts[name] for name in ("length", "span", "word")},
+        # GeoParquet: the point in WKB.
+        "place": struct.pack("<BIdd", 1, 1, 1.0, 2.0),
         "zero": 0.0,
         "halfway": 5.2990648348713776e16,
         "exacts": {"n": Decimal("1.5"), "big": 9007199254740993},

@@ -1,4 +1,4 @@
-"""Lines of CSV and TSV end with LF, the header's too, unless a site wants core's ends."""
+"""What a site may choose of its files: line ends of CSV and TSV, compression of Parquet."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import io
 from pathlib import Path
 
 import duckdb
+import pyarrow.parquet as pq
 import pytest
 import requests
 from ckan.tests import factories, helpers
@@ -82,3 +83,12 @@ def test_duckdb_reads_our_csv_without_being_told_anything(app, resource_id, tmp_
     assert [row[1] for row in rows[:5]] == TEXTS[:5]
     assert rows[9] == (10, "two\nlines", 9, dt.date(2024, 2, 29), 1.125)
     assert len(rows) == 60
+
+
+def test_columns_of_parquet_are_compressed_as_the_site_wants_it(app, resource_id, monkeypatch):
+    for codec in ("SNAPPY", "ZSTD"):
+        monkeypatch.setattr(config, "parquet_compression", lambda codec=codec: codec)
+        # The other one's file is there already for this very table.
+        file = pq.ParquetFile(io.BytesIO(fetched(app, resource_id, "format=parquet")))
+        assert file.metadata.row_group(0).column(1).compression == codec
+        assert file.read().num_rows == 60
