@@ -139,11 +139,11 @@ def test_a_table_is_searched_and_downloaded_in_all_formats_as_if_it_was_ours(
     context = {"ignore_auth": True, "user": ""}
     found = tk.get_action("datastore_search_sql")(context, {"sql": sql})
     assert found["records"] == [{"n": 2}]
-    csv = b"_id,name,grams\r\n1,robin,16\n2,wren,9\n3,crane,5500\n"
+    csv = b"_id,name,grams\n1,robin,16\n2,wren,9\n3,crane,5500\n"
     assert downloaded(app, resource) == csv
     assert downloaded(app, resource, "format=tsv") == csv.replace(b",", b"\t")
     assert downloaded(app, resource, "filters=%7B%22name%22%3A%22wren%22%7D&fields=name") == (
-        b"name\r\nwren\n"
+        b"name\nwren\n"
     )
     parquet = pq.read_table(io.BytesIO(downloaded(app, resource, "format=parquet")))
     assert parquet.column("name").to_pylist() == ["robin", "wren", "crane"]
@@ -166,12 +166,12 @@ def test_its_files_are_kept_until_the_rows_of_any_table_behind_it_change(app, ru
         "FROM HERE.birds b JOIN HERE.homes h ON b.name = h.name"
     )
     assert "until its rows change" in run("attach", resource, f"{elsewhere.name}.housed")
-    assert downloaded(app, resource) == downloaded(app, resource) == b"name,home\r\nwren,hedge\n"
+    assert downloaded(app, resource) == downloaded(app, resource) == b"name,home\nwren,hedge\n"
     assert exports(resource) == 1
     elsewhere.run("UPDATE HERE.homes SET home = 'shed' WHERE TRUE")
-    assert downloaded(app, resource) == b"name,home\r\nwren,shed\n"
+    assert downloaded(app, resource) == b"name,home\nwren,shed\n"
     elsewhere.run("DELETE FROM HERE.birds WHERE TRUE")
-    assert downloaded(app, resource) == downloaded(app, resource) == b"name,home\r\n"
+    assert downloaded(app, resource) == downloaded(app, resource) == b"name,home\n"
     assert exports(resource) == 3
     # What gives other rows by itself, and what other views are made of.
     elsewhere.run(
@@ -324,4 +324,4 @@ def test_a_table_as_aircan_writes_it_is_taken_as_it_is(app, run, resource):
         method="update",
         records=[{"_id": 1, "name": "A"}],
     )
-    assert downloaded(app, resource) == b"_id,name,seen\r\n1,A,\n2,b,07:08:09\n3,c,\n"
+    assert downloaded(app, resource) == b"_id,name,seen\n1,A,\n2,b,07:08:09\n3,c,\n"

@@ -158,7 +158,7 @@ def test_an_editor_sees_an_upload_wait_get_loaded_fail_and_get_loaded_anew(
     with page.expect_download(timeout=PATIENCE_MS) as coming:
         page.get_by_role("link", name="TSV", exact=True).click()
     data = Path(coming.value.path()).read_bytes().decode("utf-8-sig")
-    assert data == "_id\tVogel\tgröße\tseen\r\n1\tKrähe\t0.5\t2026-01-01\n"
+    assert data == "_id\tVogel\tgröße\tseen\n1\tKrähe\t0.5\t2026-01-01\n"
 
     page.goto(office.url(f"datastore/{id}"))
     page.locator("[data-load-delete]").click()

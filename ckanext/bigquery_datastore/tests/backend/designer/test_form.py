@@ -108,7 +108,7 @@ def test_a_table_is_designed_filled_changed_and_downloaded(table):
         {"_id": 4, "name": "Fir", "kind": "tree", "high": None, "seen": "2024-05-04", "ours": None},
     ]
     assert table.csv() == (
-        "_id,name,kind,high,seen,ours\r\n1,Oak,it's,13,2024-06-01,t\n4,Fir,tree,,2024-05-04,\n"
+        "_id,name,kind,high,seen,ours\n1,Oak,it's,13,2024-06-01,t\n4,Fir,tree,,2024-05-04,\n"
     )
 
 
@@ -127,7 +127,7 @@ def test_fields_are_changed_removed_and_added(table):
     assert table.edit(1, "c", "a@b.c") == {}
     assert table.design({**kind, "tdchoices": "a"}, mail, {"id": "size", "tdtype": "text"}) == []
     assert table.add("a", "", "6") == {}
-    assert table.csv() == '_id,kind,mail,size\r\n1,c,a@b.c,\n2,a,"",6\n'
+    assert table.csv() == '_id,kind,mail,size\n1,c,a@b.c,\n2,a,"",6\n'
 
 
 REFUSALS = [
