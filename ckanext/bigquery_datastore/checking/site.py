@@ -14,13 +14,10 @@ from ckanext.bigquery_datastore.checking import served
 from ckanext.bigquery_datastore.checking.finding import Finding, ok, unknown, wrong
 from ckanext.bigquery_datastore.checking.looks import Looks
 from ckanext.bigquery_datastore.errors import ConfigError, NotReachable
+from ckanext.bigquery_datastore.loading import steps
 
-# What else fills the DataStore, and what becomes of it here.
-_LOADERS = {
-    "xloader": "writes into PostgreSQL past the DataStore: it fails, or fills tables nobody sees",
-    "datapusher": "sends rows through the API, some hundred at a time: each batch is billed",
-    "datapusher_plus": "writes into PostgreSQL past the DataStore",
-}
+# What else fills the DataStore, and what becomes of it here (``others``).
+_LOADERS = ("xloader", "datapusher", "datapusher_plus")
 
 
 def options(looks: Looks) -> Finding:
@@ -47,34 +44,48 @@ def plugins(looks: Looks) -> Finding:
 
 def other_loaders(looks: Looks) -> Finding:
     names = tk.aslist(tk.config["ckan.plugins"])
-    for name, said in _LOADERS.items():
-        if name in names:
-            return wrong(f"{name} {said}", _plugins([each for each in names if each != name]))
-    return ok("no other loader writes into the DataStore")
+    for name in _LOADERS:
+        if name not in names:
+            continue
+        without = _plugins([each for each in names if each != name])
+        if name == "datapusher" and not config.load_on_upload():
+            said = "sends rows through the API, some hundred at a time: each batch is billed"
+            return unknown(f"{name} {said}", without)
+        return wrong(
+            f"{name} is held back: the DataStore on BigQuery has a loader of its own", without
+        )
+    return ok("no other loader stands beside ours")
 
 
 def _plugins(names: list[str]) -> str:
     return f'ckan config-tool {tk.config["__file__"]} "ckan.plugins = {" ".join(names)}"'
 
 
-def workers(looks: Looks) -> Finding:
+def load_workers(looks: Looks) -> Finding:
+    if not config.load_on_upload():
+        return ok("none is needed: files are not loaded by themselves (load_on_upload)")
+    return _workers(steps.QUEUE, "no worker takes loads: files that are uploaded do not get in")
+
+
+def export_workers(looks: Looks) -> Finding:
     formats = config.prewarm_formats()
     if not formats:
         return ok("none is needed: no format is exported ahead (prewarm_formats)")
-    queue = ckan_jobs.add_queue_name_prefix(jobs.QUEUE)
+    ahead = f"no worker takes the exports of {', '.join(formats)} ahead of visitors"
+    return _workers(jobs.QUEUE, f"{ahead}: the first visitor waits instead")
+
+
+def _workers(name: str, without: str) -> Finding:
+    queue = ckan_jobs.add_queue_name_prefix(name)
     try:
         found = [w for w in Worker.all(connect_to_redis()) if queue in w.queue_names()]
-        waiting = len(ckan_jobs.get_queue(jobs.QUEUE))
+        waiting = len(ckan_jobs.get_queue(name))
     except redis.RedisError as err:
         return wrong(f"Redis does not answer: {err}")
-    fix = f"ckan -c {tk.config['__file__']} jobs worker {jobs.QUEUE}"
     if not found:
-        return wrong(
-            f"no worker takes the exports of {', '.join(formats)} ahead of visitors "
-            f"({waiting} wait): the first visitor waits instead",
-            fix,
-        )
-    return ok(f"{len(found)} at the queue {jobs.QUEUE}, where {waiting} jobs wait")
+        fix = f"ckan -c {tk.config['__file__']} jobs worker {name}"
+        return wrong(f"{without} ({waiting} wait)", fix)
+    return ok(f"{len(found)} at the queue {name}, where {waiting} jobs wait")
 
 
 def server(looks: Looks) -> Finding:

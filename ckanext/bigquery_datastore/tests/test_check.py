@@ -16,6 +16,7 @@ from google.cloud import bigquery, storage
 
 from ckanext.bigquery_datastore import clients, config, jobs
 from ckanext.bigquery_datastore.cli import bigquery as commands
+from ckanext.bigquery_datastore.loading import steps
 from ckanext.bigquery_datastore.tests.emulated import OwnEmulator, free_port
 
 pytestmark = pytest.mark.usefixtures("non_clean_db", "with_plugins")
@@ -28,6 +29,7 @@ def in_order(own_site: OwnEmulator, monkeypatch: pytest.MonkeyPatch) -> Iterator
     """A site as it should be; it is not up, and its emulator is mended after the test."""
     monkeypatch.setitem(tk.config, "ckan.site_url", f"http://127.0.0.1:{free_port()}")
     monkeypatch.setattr(config, "maximum_bytes_billed", lambda: 10**12)
+    monkeypatch.setitem(tk.config, config.LOAD_ON_UPLOAD, False)
     clients.forget()
     set_up(cors=CORS, lifecycle={"rule": [rule("Delete", age=30)]})
     yield own_site
@@ -170,14 +172,16 @@ def test_links_that_do_not_work_and_a_bucket_that_is_not_there_are_wrong(
 
 def test_other_loaders_and_missing_workers_are_wrong(cli, in_order, monkeypatch):
     monkeypatch.setitem(tk.config, config.PREWARM_FORMATS, "csv")
+    monkeypatch.setitem(tk.config, config.LOAD_ON_UPLOAD, True)
     monkeypatch.setitem(tk.config, "ckan.plugins", "datapusher bigquery_datastore datastore")
     rows = checked(cli)
-    assert states(rows, "wrong") == {"queue workers", "other loaders"}
+    assert states(rows, "wrong") == {"workers: exports", "workers: loads", "other loaders"}
     assert '"ckan.plugins = bigquery_datastore datastore"' in rows["other loaders"]["fix"]
-    assert rows["queue workers"]["fix"].endswith("jobs worker bigquery_exports")
-    worker = ckan_jobs.Worker([jobs.QUEUE])
+    assert rows["workers: exports"]["fix"].endswith("jobs worker bigquery_exports")
+    assert rows["workers: loads"]["fix"].endswith("jobs worker bigquery_loads")
+    worker = ckan_jobs.Worker([jobs.QUEUE, steps.QUEUE])
     worker.register_birth()
     try:
-        assert checked(cli)["queue workers"]["state"] == "ok"
+        assert states(checked(cli), "wrong") == {"other loaders"}
     finally:
         worker.register_death()
