@@ -44,6 +44,28 @@ STACK = Path(__file__).resolve().parents[3] / ".stack"
 # The emulators need Python 3.11: their own tests run where they can be imported.
 collect_ignore = ["emulator"] if sys.version_info < (3, 11) else []
 
+# What knows nothing of CKAN, and takes its time: `.ci/run` runs it for one of CKAN's versions.
+ONCE = (
+    "emulator/",
+    "backend/search/test_generated.py",
+    "backend/search/test_floats.py",
+    "backend/sql/test_generated.py",
+    "backend/sql/test_as_in_postgresql.py",
+    "backend/sql/test_check.py",
+    "backend/sql/test_read_by_google.py",
+    "backend/table/test_evaluated.py",
+    "backend/table/test_floats.py",
+    "dump/test_parquet.py",
+    "dump/test_parquet_groups.py",
+    "dump/test_parquet_hostile.py",
+    "dump/test_parquet_refusals.py",
+    "dump/test_parquet_schema.py",
+    "dump/test_ranges.py",
+    "dump/test_thrift.py",
+    "dump/test_transform.py",
+    "test_docs.py",
+)
+
 # Google's clients look here. `. .stack/env` says otherwise where the stack's ports were moved.
 os.environ.setdefault("BIGQUERY_EMULATOR_HOST", "http://127.0.0.1:9050")
 os.environ.setdefault("STORAGE_EMULATOR_HOST", "http://127.0.0.1:4443")
@@ -127,6 +149,13 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     for name, address in addresses.items():
         if not _answers(address):
             pytest.exit(f"{name} does not answer at {address}: run `make services` first.", 3)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.relative_to(here).as_posix().startswith(ONCE):
+            item.add_marker(pytest.mark.once)
 
 
 @pytest.fixture(scope="session")
