@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import runpy
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,7 +24,9 @@ README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 DECLARATION = REPOSITORY / "ckanext/bigquery_datastore/config_declaration.yaml"
 
 PAGES = sorted((REPOSITORY / "docs").rglob("*.md"))
-DOCUMENTATION = "\n".join([README, *(page.read_text(encoding="utf-8") for page in PAGES)])
+# As a reader sees them: the options are filled in.
+filled = runpy.run_path(str(REPOSITORY / "docs/hooks.py"))["on_page_markdown"]
+DOCUMENTATION = "\n".join([README, *(filled(page.read_text(encoding="utf-8")) for page in PAGES)])
 
 ERRORS = [
     error
@@ -145,10 +148,10 @@ def code_in(markdown: str) -> list[str]:
     return re.findall(r"```.*?```|`[^`\n]+`", markdown, re.DOTALL)
 
 
-def test_the_nginx_configuration_of_the_readme_is_the_one_that_is_tested() -> None:
+def test_the_nginx_configuration_of_the_docs_is_the_one_that_is_tested() -> None:
     tested = (REPOSITORY / "ckanext/bigquery_datastore/tests/dump/nginx.conf").read_text()
     lines = tested.split("# README: begin\n")[1].split("# README: end")[0].strip().splitlines()
-    shown = re.findall(r"```nginx\n(.*?)```", README, re.DOTALL)[0].strip().splitlines()
+    shown = re.findall(r"```nginx\n(.*?)```", DOCUMENTATION, re.DOTALL)[0].strip().splitlines()
     assert [line.strip() for line in shown] == [line.strip() for line in lines]
 
 
