@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import configparser
 import contextlib
-import inspect
 import os
 import shutil
 import socket
@@ -32,8 +31,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import pytest
-import yaml
 
+from ckanext.bigquery_datastore.tests import pace
 from ckanext.bigquery_datastore.tests.emulated import OwnEmulator
 
 if TYPE_CHECKING:
@@ -102,25 +101,6 @@ SERVERS = {
 }
 
 
-# Half of the time of all tests went into these two, which CKAN does twice for each test: it asks
-# for the stack with its lines of source to learn one file's name, and reads all declarations of
-# options by the slower of PyYAML's readers.
-def _stack(context: int = 1) -> list[inspect.FrameInfo]:
-    found: list[inspect.FrameInfo] = []
-    frame = sys._getframe(1)
-    while frame is not None:
-        code = frame.f_code
-        found.append(
-            inspect.FrameInfo(frame, code.co_filename, frame.f_lineno, code.co_name, None, None)
-        )
-        frame = frame.f_back
-    return found
-
-
-inspect.stack = _stack
-yaml.SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
-
 def pytest_configure(config: pytest.Config) -> None:
     """Take the ini that the stack wrote for the CKAN version under test, where there is one."""
     if getattr(config.option, "ckan_ini", None) == "test.ini":
@@ -135,6 +115,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     ini = getattr(session.config.option, "ckan_ini", None)
     if ini is None:
         return
+    pace.keep()
     options = configparser.RawConfigParser()
     # Later files win: the stack's ini stands on test.ini.
     options.read([session.config.rootpath / "test.ini", ini])
