@@ -14,7 +14,7 @@ BIN := .stack/venv-$(CKAN)/bin
 IN_STACK := . .stack/env-$(CKAN) &&
 
 .DEFAULT_GOAL := help
-.PHONY: help stack services restart stop status demo test core-suite live check docs messages clean
+.PHONY: help stack services restart stop status demo test core-suite live check docs release-check messages clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -58,6 +58,10 @@ check: ## style, types, imports, documentation; needs no service
 docs: ## the documentation, at http://127.0.0.1:8000 until it is stopped
 	@dev/stack up venv
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve --dev-addr 127.0.0.1:8000
+
+release-check: ## build sdist and wheel, install each into an empty venv, try it
+	@dev/stack up venv
+	$(BIN)/python dev/release.py
 
 messages: ## collect the strings to translate; compile the translations
 	$(BIN)/pybabel -q extract -F babel.cfg --omit-header --no-location --sort-output -o $(DOMAIN).pot .
