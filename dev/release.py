@@ -48,7 +48,7 @@ def main() -> None:
             run(python, "-m", "pip", "install", "-q", f"ckan[requirements]=={ckan}", artifact)
             # From a folder where nothing of the repository is in the way.
             said = run(python, "-c", SMOKE, cwd=folder)
-            print(f"{artifact.name}: {said.strip()}, CKAN {ckan}")  # noqa: T201
+            print(f"{artifact.name}: {said.strip()}, CKAN {ckan}")
 
 
 def run(*command: object, cwd: Path | None = None) -> str:

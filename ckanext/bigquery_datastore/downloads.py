@@ -235,7 +235,8 @@ def engine(plan: DumpPlan) -> Engine:
         limits=limits,
         url_lifetime=url_lifetime(),
         recent=FILES,
-        spent=spending.add,
+        may_begin=lambda plan: spending.check_export(plan.is_whole),
+        made=lambda plan, billed, size: spending.add_export(plan.is_whole, billed, size),
     )
 
 

@@ -29,7 +29,7 @@ def of(status: int) -> str:
     gists = {
         400: tk._("The address asks for something that does not exist here."),
         413: tk._("The file would be larger, or cost more, than this site allows."),
-        429: tk._("This site answers no more searches today."),
+        429: tk._("This site does no more for visitors who are not logged in for now."),
         502: tk._("The file could not be made. The people who run this site can help."),
         503: tk._("The file cannot be made at the moment. Please try again in a minute."),
     }

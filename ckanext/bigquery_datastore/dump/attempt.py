@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from ckanext.bigquery_datastore.dump.cuts import cuts
@@ -28,11 +29,17 @@ class Attempt:
     cuts: tuple[int, ...] = ()
 
 
-def claim(ro: Store, rw: Store, plan: DumpPlan) -> Attempt | None:
-    """The attempt that is under way, or a new one; None where another process was quicker."""
+def claim(
+    ro: Store, rw: Store, plan: DumpPlan, may_begin: Callable[[DumpPlan], None]
+) -> Attempt | None:
+    """The attempt that is under way, or a new one; None where another process was quicker.
+
+    ``may_begin`` raises where there may be no new one.
+    """
     found = ro.find(plan.attempt)
     if found is not None:
         return attempt_of(found)
+    may_begin(plan)
     return claim_as(rw, plan, Attempt(0, now()))
 
 

@@ -61,7 +61,11 @@ ASSEMBLY_SECONDS = 6
 _TIDY_SECONDS = 2
 
 
-def _not_counted(_: int) -> None:
+def _all_may(plan: DumpPlan) -> None:
+    """For who counts nothing."""
+
+
+def _not_counted(plan: DumpPlan, billed: int, size: int) -> None:
     """For who has no budget."""
 
 
@@ -69,8 +73,9 @@ def _not_counted(_: int) -> None:
 class Engine:
     """What an export is done with; ``ro`` looks, ``rw`` works.
 
-    One that does not join leaves the phase ASSEMBLE to another. ``spent`` hears of the bytes that
-    were billed for a file that was made, once.
+    One that does not join leaves the phase ASSEMBLE to another. ``may_begin`` is asked before an
+    export is claimed, and raises where it may not be; ``made`` hears of each file, once: the bytes
+    that were billed for it, and those that it has.
     """
 
     bigquery: bigquery.Client
@@ -80,7 +85,8 @@ class Engine:
     url_lifetime: dt.timedelta
     recent: Recent[Ready]
     joins: bool = True
-    spent: Callable[[int], None] = _not_counted
+    may_begin: Callable[[DumpPlan], None] = _all_may
+    made: Callable[[DumpPlan, int, int], None] = _not_counted
 
     def begin(self, plan: DumpPlan) -> Ready | Running:
         """Look up, claim, start: short calls alone, and nothing that has to be waited for.
@@ -119,7 +125,7 @@ class Engine:
             time.sleep(0.1 * turn)
             if ready := self.look_up(plan):
                 return ready
-            attempt = claim(self.ro, self.rw, plan)
+            attempt = claim(self.ro, self.rw, plan, self.may_begin)
             if attempt is None:
                 continue  # somebody else is claiming: look again
             self._check_size(attempt.refused or 0)
@@ -239,7 +245,7 @@ class Engine:
         )
         ready = self._publish(plan, folder, sources, headers)
         if not ready.cached:
-            self.spent(job.bytes_billed)
+            self.made(plan, job.bytes_billed, ready.size)
             log.info(
                 "Exported %s: job %s, %d bytes billed, %s rows, %d shards, %.1f s, %d bytes",
                 plan.target,

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import functools
 import http.server
+import json
+import shutil
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,10 +43,22 @@ READ = """async ([url, options]) => {
 }"""
 
 
+# hyparquet, which the stack installs beside Python's packages: a reader that asks for the length
+# (HEAD), then for the end of the file, then for the columns that it needs.
+HYPARQUET = Path(sys.prefix, "javascript", "node_modules", "hyparquet", "src")
+READ_PARQUET = """async ([module, url]) => {
+    const {asyncBufferFromUrl, parquetReadObjects} = await import(module)
+    const file = await asyncBufferFromUrl({url})
+    const rows = await parquetReadObjects({file, columns: ["name"], rowStart: 1990, rowEnd: 2000})
+    return {bytes: file.byteLength, names: rows.map(row => row.name)}
+}"""
+
+
 @pytest.fixture()
 def other_site(tmp_path: Path) -> Iterator[str]:
-    """A page of another origin: it has nothing but the browser's own fetch."""
+    """A page of another origin: it has the browser's own fetch, and a reader of Parquet."""
     (tmp_path / "index.html").write_text("<!doctype html><title>Another site</title>")
+    shutil.copytree(HYPARQUET, tmp_path / "hyparquet")
     handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path))
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever)
@@ -89,6 +104,10 @@ def test_a_page_of_another_origin_reads_what_ckan_lets_it(own_site, start_site, 
     # Where the last bytes tell the way, as in Parquet: readers begin at the end.
     end = read(f"{dump}?format=parquet", Range="bytes=-4")
     assert (end["status"], end["text"]) == (206, "PAR1")
+    read_by = [f"{other_site}hyparquet/index.js", f"{dump}/rows.parquet"]
+    found = page.evaluate(READ_PARQUET, read_by)
+    assert found["names"] == [f"name {n}" for n in range(1990, 2000)]
+    assert found["bytes"] == json.loads(read(f"{dump}/status?format=parquet")["text"])["size"]
     # Through CKAN: rewritten on the way, a page of rows, a status, refusals.
     assert f'"{ROWS[-1]["name"]}"' in read(f"{dump}?format=json")["text"]
     few = read(f"{dump}?limit=1")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import time
 import uuid
@@ -11,7 +12,8 @@ import pytest
 from ckan.plugins import toolkit as tk
 from ckan.tests import factories, helpers
 
-from ckanext.bigquery_datastore import config, spending
+from ckanext.bigquery_datastore import config, counters, spending
+from ckanext.bigquery_datastore.errors import OverBudget
 from ckanext.bigquery_datastore.tests.emulated import free_port
 
 pytestmark = pytest.mark.usefixtures(
@@ -26,7 +28,7 @@ MEGABYTES = 2**20
 def another_site(monkeypatch: pytest.MonkeyPatch) -> None:
     """A site that has spent nothing yet."""
     monkeypatch.setitem(tk.config, "ckan.site_id", f"site-{uuid.uuid4().hex}")
-    monkeypatch.setattr(spending, "_silent_until", 0.0)
+    monkeypatch.setattr(counters, "_silent_until", 0.0)
 
 
 @pytest.fixture
@@ -136,7 +138,7 @@ def test_a_redis_that_is_down_or_silent_breaks_no_search(app, resource, monkeypa
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
         monkeypatch.setitem(tk.config, "ckan.redis.url", f"redis://127.0.0.1:{port}/0")
-        monkeypatch.setattr(spending, "_silent_until", 0.0)
+        monkeypatch.setattr(counters, "_silent_until", 0.0)
         begun = time.monotonic()
         assert asked(app, resource, 4).status_code == 200
         assert time.monotonic() - begun < 10
@@ -154,3 +156,49 @@ def test_robots_are_told_to_leave_tables_alone(app, resource):
     page = app.get(f"/dataset/{package}/resource/{resource}").body
     links = [line for line in page.split("<a ") if f"/datastore/dump/{resource}" in line]
     assert links and all('rel="nofollow noreferrer"' in link for link in links)
+
+
+# --- files of chosen rows
+
+
+def chosen(app: Any, resource: str, n: int, **options: Any) -> Any:
+    path = f"/datastore/dump/{resource}?filters=%7B%22n%22%3A{n}%7D"
+    return app.get(path, follow_redirects=False, **options)
+
+
+@pytest.mark.ckan_config(config.HOURLY_EXPORTS, "2")
+def test_files_of_chosen_rows_are_so_many_an_hour_and_whole_tables_are_never_refused(app, resource):
+    assert [chosen(app, resource, n).status_code for n in (1, 2)] == [302, 302]
+    refused = chosen(app, resource, 3)
+    assert refused.status_code == 429
+    assert 0 < int(refused.headers["Retry-After"]) <= 3601
+    assert "download the whole table" in refused.text and config.HOURLY_EXPORTS in refused.text
+    # What is there is given, so is what every visitor came for, and who is known may go on.
+    assert [chosen(app, resource, n).status_code for n in (1, 2)] == [302, 302]
+    for name in ("csv", "parquet", "ndjson.gz"):
+        whole = app.get(f"/datastore/dump/{resource}?format={name}", follow_redirects=False)
+        assert whole.status_code == 302
+    token = factories.APIToken(user=factories.User()["name"])["token"]
+    known = chosen(app, resource, 4, headers={"Authorization": token, "User-Agent": "curl/8.5.0"})
+    assert known.status_code == 302
+    assert chosen(app, resource, 5).status_code == 429
+
+
+@pytest.mark.ckan_config(config.HOURLY_EXPORTS, "0")
+@pytest.mark.ckan_config(config.EXPORT_BUCKET_BYTES, "20")
+def test_files_of_chosen_rows_fill_the_bucket_so_far_and_no_further(app, resource):
+    assert [chosen(app, resource, n).status_code for n in (1, 2, 3)] == [302, 302, 429]
+    assert config.EXPORT_BUCKET_BYTES in chosen(app, resource, 3).text
+    assert app.get(f"/datastore/dump/{resource}", follow_redirects=False).status_code == 302
+
+
+@pytest.mark.ckan_config(config.HOURLY_EXPORTS, "50")
+def test_ten_thousand_wishes_of_one_visitor_are_fifty_exports(monkeypatch):
+    """The cost of a visitor who asks for something else each time is bounded by the option."""
+    monkeypatch.setattr(spending, "_is_anonymous", lambda: True)
+    begun = 0
+    for _ in range(10_000):
+        with contextlib.suppress(OverBudget):
+            spending.check_export(is_whole=False)
+            begun += 1
+    assert begun == 50
