@@ -16,7 +16,7 @@ from ckanext.datastore.interfaces import IDatastoreBackend
 from ckanext.datatablesview import plugin as core_view_plugin
 from ckanext.tabledesigner.interfaces import ColumnConstraint, IColumnConstraints
 
-from ckanext.bigquery_datastore import config, jobs, load_views, others, views, withdrawal
+from ckanext.bigquery_datastore import about, config, jobs, load_views, others, views, withdrawal
 from ckanext.bigquery_datastore.backend import BigQueryBackend
 from ckanext.bigquery_datastore.backend.designer import form
 from ckanext.bigquery_datastore.errors import ConfigError
@@ -25,7 +25,7 @@ from ckanext.bigquery_datastore.loading import watch
 
 @others.stands_before
 @tk.blanket.config_declarations
-@tk.blanket.blueprints([views.bigquery_datastore, load_views.bigquery_datastore_load])
+@tk.blanket.blueprints([views.bigquery_datastore, about.about, load_views.bigquery_datastore_load])
 @tk.blanket.actions
 @tk.blanket.auth_functions
 @tk.blanket.cli

@@ -20,7 +20,6 @@ from flask.blueprints import BlueprintSetupState
 from werkzeug.exceptions import NotFound
 
 from ckanext.bigquery_datastore import answers, config, downloads, handover, menu, places
-from ckanext.bigquery_datastore.about import about as bigquery_datastore_about
 from ckanext.bigquery_datastore.backend import door
 from ckanext.bigquery_datastore.checking import served
 from ckanext.bigquery_datastore.dump.formats import FORMATS
@@ -34,8 +33,6 @@ bigquery_datastore = Blueprint("bigquery_datastore", __name__)
 
 # A segment of a path as file systems bound it, in a language's characters.
 _NAME = "string(maxlength=255)"
-
-__all__ = ["bigquery_datastore", "bigquery_datastore_about"]
 
 
 @dataclass(frozen=True)

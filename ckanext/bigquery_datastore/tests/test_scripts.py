@@ -107,7 +107,7 @@ def test_a_page_of_another_origin_reads_what_ckan_lets_it(own_site, start_site, 
     read_by = [f"{other_site}hyparquet/index.js", f"{dump}/rows.parquet"]
     found = page.evaluate(READ_PARQUET, read_by)
     assert found["names"] == [f"name {n}" for n in range(1990, 2000)]
-    assert found["bytes"] == json.loads(read(f"{dump}/status?format=parquet")["text"])["size"]
+    assert found["bytes"] == json.loads(read(f"{dump}/status?format=parquet")["text"])["bytes"]
     # Through CKAN: rewritten on the way, a page of rows, a status, refusals.
     assert f'"{ROWS[-1]["name"]}"' in read(f"{dump}?format=json")["text"]
     few = read(f"{dump}?limit=1")
