@@ -17,6 +17,7 @@ import time
 import uuid
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from ckan.lib import jobs
 from ckan.plugins import toolkit as tk
@@ -246,13 +247,8 @@ def _stepped(before: Status, now: engine.At) -> Status:
 
 
 def _complete(before: Status, ended: Ended) -> Status:
-    done = replace(
+    done = _at_end(
         before,
-        state="complete",
-        error=None,
-        step=None,
-        progress=None,
-        finished=status.now(),
         rows=ended.rows,
         file=ended.read.file,
         bad_row=ended.typed.first_bad,
@@ -271,32 +267,22 @@ def _complete(before: Status, ended: Ended) -> Status:
 
 def _unchanged(before: Status) -> Status:
     loaded = before.loaded or {}
-    return _followed(
-        replace(
-            before,
-            state="complete",
-            error=None,
-            step=None,
-            progress=None,
-            finished=status.now(),
-            rows=loaded.get("rows"),
-            file=loaded.get("file") or {},
-        ).told("The file is the one that was loaded last: nothing is loaded.")
-    )
+    done = _at_end(before, rows=loaded.get("rows"), file=loaded.get("file") or {})
+    return _followed(done.told("The file is the one that was loaded last: nothing is loaded."))
 
 
 def _failed(before: Status, sentence: str, row: dict[str, object] | None = None) -> Status:
     return _followed(
-        replace(
-            before,
-            state="error",
-            error=sentence,
-            step=None,
-            progress=None,
-            finished=status.now(),
-            bad_row=row,
-        ).told(sentence, "ERROR")
+        _at_end(before, state="error", error=sentence, bad_row=row).told(sentence, "ERROR")
     )
+
+
+def _at_end(before: Status, **changes: Any) -> Status:
+    """The load at its end: complete, unless the changes say otherwise."""
+    ended = replace(
+        before, state="complete", error=None, step=None, progress=None, finished=status.now()
+    )
+    return replace(ended, **changes)
 
 
 def _followed(ended: Status) -> Status:
