@@ -73,7 +73,7 @@ def test_while_an_export_runs_the_page_shows_it_and_the_download_starts_by_itsel
     site, table = start_site(SLOW), a_table()
     url = f"{site.url}/datastore/dump/{table['id']}/trees.csv"
     page.goto(url)
-    status = page.get_by_role("status")
+    status = page.locator("[role=status].bigquery-datastore-message")
     assert "The table is being exported" in status.text_content()
     # Who reloads loses nothing.
     page.reload()
