@@ -5,7 +5,11 @@ from __future__ import annotations
 import click
 
 from ckanext.bigquery_datastore import attaching, config, jobs
-from ckanext.bigquery_datastore.cli.common import live_resource, said_to_person
+from ckanext.bigquery_datastore.cli.common import (
+    asks_on_a_terminal,
+    live_resource,
+    said_to_person,
+)
 
 
 @click.command("attach")
@@ -35,11 +39,14 @@ def attach(resource: str, table: str) -> None:
 
 @click.command("detach")
 @click.argument("resource")
-def detach(resource: str) -> None:
+@click.option("--yes", is_flag=True, help="Do not ask. It asks on a terminal alone.")
+def detach(resource: str, yes: bool) -> None:
     """Take the view away by which RESOURCE (its id) shows a table that is attached to it.
 
     The table itself stays as it is. Files that were exported are deleted.
     """
     with said_to_person():
-        name = attaching.detach(live_resource(resource).id)
+        id = live_resource(resource).id
+        asks_on_a_terminal(f"Take the view {id} away? Its files go, the table stays.", yes)
+        name = attaching.detach(id)
     click.echo(f"{name} is not shown by {resource} any more")

@@ -100,3 +100,12 @@ def said_to_person() -> Iterator[None]:
     except BigQueryDatastoreError as err:
         click.secho(str(err), fg="red", err=True)
         sys.exit(1)
+
+
+def asks_on_a_terminal(question: str, yes: bool) -> None:
+    """Go on where a person says so, or where none is there to be asked: cron, a pipe.
+
+    :raises click.Abort: no
+    """
+    if not yes and sys.stdin.isatty():
+        click.confirm(question, abort=True)

@@ -9,6 +9,7 @@ import click
 from ckanext.bigquery_datastore import clients, config, downloads, jobs, load, purging
 from ckanext.bigquery_datastore.backend import BigQueryBackend
 from ckanext.bigquery_datastore.cli.common import (
+    asks_on_a_terminal,
     live_resource,
     progress_of,
     said_to_person,
@@ -86,8 +87,9 @@ def _name(found: Sequence[StoredObject]) -> None:
 
 @click.command("sweep")
 @click.option("--resource", metavar="ID", help="Only the exports of this resource.")
+@click.option("--yes", is_flag=True, help="Do not ask. It asks on a terminal alone.")
 @click.option("--dry-run", is_flag=True, help="Delete nothing; name the exports that would be.")
-def sweep(resource: str | None, dry_run: bool) -> None:
+def sweep(resource: str | None, yes: bool, dry_run: bool) -> None:
     """Delete exports that a newer one has replaced, and what broken ones have left.
 
     Nothing goes that a download link may still point to, but exports of resources that are
@@ -108,6 +110,7 @@ def sweep(resource: str | None, dry_run: bool) -> None:
                 found += [each for each in orphans if each.name not in names]
             _name(found)
             return
+        asks_on_a_terminal("Delete what no link can point to any more?", yes)
         deleted = sweeping.sweep(store, prefix, lifetime)
         if id is None:
             deleted += load.sweep(clients.bigquery_rw(), store)
