@@ -65,6 +65,7 @@ def expiring(milliseconds: int | None) -> bigquery.Dataset:
 
 def checked(cli: Any, *arguments: str) -> dict[str, dict[str, str]]:
     """What each check found. The exit code says whether anything was wrong."""
+    cli.mix_stderr = False  # click before 8.2
     result = cli.invoke(commands, ["check", "--json", *arguments])
     found = json.loads(result.stdout)
     rows = {row["check"]: row for row in found["checks"]}

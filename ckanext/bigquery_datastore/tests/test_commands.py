@@ -42,6 +42,8 @@ def filled(resource: dict[str, Any]) -> str:
 
 
 def run(cli: Any, *arguments: Any, **options: Any) -> Any:
+    # Click before 8.2, which CKAN 2.11 has, mixes both streams unless it is told.
+    cli.mix_stderr = False
     return cli.invoke(commands, list(map(str, arguments)), **options)
 
 
