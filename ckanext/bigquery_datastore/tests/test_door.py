@@ -143,7 +143,8 @@ def test_nobody_writes_into_a_table_that_his_resource_is_only_named_after(privat
 
 
 @pytest.mark.parametrize(
-    "name", [".", "..", "%2e%2e", "%23", "%3F", "a%00b", "%F0%9F%99%82", "x%2Fy%2Fz", "a:b", "a" * 2000]
+    "name",
+    [".", "..", "%2e%2e", "%23", "%3F", "a%00b", "%F0%9F%99%82", "x%2Fy%2Fz", "a:b", "a" * 2000],
 )
 def test_a_path_that_names_no_table_is_404_and_google_is_not_asked(app, monkeypatch, name):
     for identity in ("bigquery_ro", "bigquery_rw"):
