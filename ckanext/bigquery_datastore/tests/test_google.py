@@ -611,12 +611,12 @@ def test_a_signed_url_is_refused_to_who_shows_another_proof_as_well(url):
 
 
 @pytest.mark.parametrize("origin", ["https://portal.example", "null"])
-def test_scripts_of_other_sites_may_read_where_the_bucket_is_set_up_as_the_readme_says(
+def test_scripts_of_other_sites_may_read_where_the_bucket_is_set_up_as_the_docs_say(
     place, url, origin
 ):
     bucket = place.storage.get_bucket(place.bucket)
     if not isinstance(place, LivePlace):
-        bucket.cors = json.loads(cors_of_readme())
+        bucket.cors = json.loads(cors_of_docs())
         bucket.patch()
     is_open = any("*" in rule["origin"] for rule in bucket.cors)
     answer = requests.get(url, headers={"Origin": origin}, timeout=60)
@@ -624,9 +624,10 @@ def test_scripts_of_other_sites_may_read_where_the_bucket_is_set_up_as_the_readm
     assert answer.headers.get("Access-Control-Allow-Origin") == ("*" if is_open else None)
 
 
-def cors_of_readme() -> str:
-    readme = (Path(__file__).resolve().parents[3] / "README.md").read_text()
-    return readme.partition("```json\n")[2].partition("```")[0]
+def cors_of_docs() -> str:
+    page = Path(__file__).resolve().parents[3] / "docs/operators/install.md"
+    text = page.read_text(encoding="utf-8").partition("into `cors.json`")[2]
+    return text.partition("```json\n")[2].partition("```")[0]
 
 
 def wait_until(holds: Any, seconds: float = 60) -> None:

@@ -21,7 +21,7 @@ from ckanext.bigquery_datastore import config
 
 pytestmark = pytest.mark.usefixtures("non_clean_db")
 
-# The bucket's rules as the README has them.
+# The bucket's rules as docs/operators/install.md has them.
 CORS = [
     {
         "origin": ["*"],

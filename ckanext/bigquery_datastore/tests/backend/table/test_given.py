@@ -25,7 +25,7 @@ VALUES = [
     dt.date(1, 1, 1),
     dt.time(7, 8, 9),
     dt.time(7, 8, 9, 120),
-    # Trailing zeros are not kept: README, compatibility.
+    # Trailing zeros are not kept: docs, compatibility.
     Decimal("1.25"),
     Decimal("-3"),
 ]
