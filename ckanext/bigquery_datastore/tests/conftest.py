@@ -60,6 +60,7 @@ ONCE = (
     "dump/test_parquet_refusals.py",
     "dump/test_parquet_schema.py",
     "dump/test_ranges.py",
+    "dump/test_storage_faults.py",
     "dump/test_thrift.py",
     "dump/test_transform.py",
     "test_docs.py",
