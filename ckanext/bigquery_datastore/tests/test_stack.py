@@ -40,7 +40,7 @@ def test_core_keeps_its_datastore_in_postgresql_and_dumps_it(core_site: Site) ->
     )
     url = f"{core_site.url}/datastore/dump/{table['resource_id']}"
     with urllib.request.urlopen(url, timeout=30) as dump:
-        assert dump.read() == b'_id,a,b\n1,1,"x,y"\n'
+        assert dump.read() == b'_id,a,b\r\n1,1,"x,y"\n'
 
 
 @pytest.mark.usefixtures("clean_db", "clean_index")
