@@ -25,7 +25,7 @@ from ckanext.bigquery_datastore.backend.table.lookup import get_table
 from ckanext.bigquery_datastore.backend.write import lock, replace
 from ckanext.bigquery_datastore.tests.dump.exporting import Place
 
-pytestmark = pytest.mark.usefixtures("non_clean_db", "datastore", "with_plugins")
+pytestmark = pytest.mark.usefixtures("non_clean_db", "datastore", "with_plugins", "nothing_left")
 
 FIELDS = [
     {"id": "code", "type": "text", "info": {"label": "Code", "notes": "Of the\n\nstation."}},
