@@ -11,7 +11,7 @@ from ckan.plugins import toolkit as tk
 from flask import Blueprint, Response, jsonify
 from werkzeug.exceptions import Forbidden, NotFound
 
-from ckanext.bigquery_datastore import config, load_words, others
+from ckanext.bigquery_datastore import config, gist, load_words, others
 from ckanext.bigquery_datastore.errors import BigQueryDatastoreError
 
 bigquery_datastore_load = Blueprint("bigquery_datastore_load", __name__)
@@ -158,4 +158,6 @@ def _back(found: Found) -> Response:
 def _sentence(err: Exception) -> str:
     # CKAN's ValidationError names a sentence for each parameter.
     summary = getattr(err, "error_summary", None)
-    return " ".join(map(str, summary.values())) if summary else str(err)
+    if summary:
+        return " ".join(map(str, summary.values()))
+    return gist.sentence(err) if isinstance(err, BigQueryDatastoreError) else str(err)

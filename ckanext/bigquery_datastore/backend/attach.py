@@ -102,9 +102,11 @@ def make(
     names = attached.shown(columns)
     sql = attached.view_sql(source, names)
     _check_foreign(_read_by(writer, sql, source))
+    # What stands there already, should there be anything, is not ours to drop.
+    view = _make_view(writer, id, source, sql)
     is_done = False
     try:
-        _make_view(writer, id, source, sql)
+        definition.kept(writer, view)
         _describe(writer, id, {names[f.name]: f.description or "" for f in api.schema})
         let_in(writer, reader, id, source)
         is_done = True
@@ -125,14 +127,14 @@ def _read_by(client: bigquery.Client, sql: str, source: Source) -> set[tuple[str
     return {(one.project, one.dataset_id, one.table_id) for one in job.referenced_tables or ()}
 
 
-def _make_view(client: bigquery.Client, id: str, source: Source, sql: str) -> None:
+def _make_view(client: bigquery.Client, id: str, source: Source, sql: str) -> bigquery.Table:
     view = bigquery.Table(reference(id))
     view.view_query = sql
     view.description = attached.description(id, config.project(), config.dataset(), source)
     view.labels = {attached.LABEL: "true"}
     with clients.told(f"making the view {id}", gexc.Conflict, gexc.BadRequest):
         try:
-            definition.kept(client, client.create_table(view, **clients.patience()))
+            return client.create_table(view, **clients.patience())
         except gexc.BadRequest as err:
             raise BadRequest(
                 f"BigQuery cannot show {source.full_id}: {query.message(err)}"
@@ -142,6 +144,7 @@ def _make_view(client: bigquery.Client, id: str, source: Source, sql: str) -> No
             # The first request arrived, its answer did not.
             if there is None or there.attached != source.full_id:
                 raise BadRequest(f"The resource {id} has a table already.") from err
+            return client.get_table(reference(id), **clients.budget())
 
 
 def _describe(client: bigquery.Client, id: str, texts: dict[str, str]) -> None:

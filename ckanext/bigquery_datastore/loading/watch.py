@@ -13,6 +13,7 @@ from typing import Any
 
 from ckan import model
 from sqlalchemy import event, inspect
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from ckanext.bigquery_datastore import config, loading
@@ -65,7 +66,8 @@ def _submit(session: Session) -> None:
             continue
         try:
             loading.submit(id, loading.wish_of(resource))
-        except BigQueryDatastoreError as err:
+        except (BigQueryDatastoreError, SQLAlchemyError) as err:
+            # What was written is written: whoever did it hears of no failure.
             log.warning("The file of %s is not loaded: %s", id, err)
 
 
