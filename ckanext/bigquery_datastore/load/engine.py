@@ -13,8 +13,6 @@ from google.cloud import bigquery
 
 from ckanext.bigquery_datastore import clients
 from ckanext.bigquery_datastore.backend import job, query
-from ckanext.bigquery_datastore.backend.table import attached
-from ckanext.bigquery_datastore.backend.table.lookup import get_table
 from ckanext.bigquery_datastore.errors import BadRequest
 from ckanext.bigquery_datastore.load import columns, placing, reading, typed
 from ckanext.bigquery_datastore.load.attempt import JOB_SECONDS, Load
@@ -59,9 +57,6 @@ def advance(
     """
     found = reading.found(load)
     if found is None:
-        # Before anything is sent anywhere.
-        if (table := get_table(load.client, load.id)) is not None:
-            attached.check_writable(table)
         return At("loading", reading.read(load, source, limits, loaded, told))
     if found.rows == 0:
         raise BadRequest(f"{found.file['name']} has no rows. Nothing is replaced.")

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import IO, Any
 
+from ckanext.bigquery_datastore.backend.table import attached
 from ckanext.bigquery_datastore.backend.table.lookup import Table, get_table
 from ckanext.bigquery_datastore.backend.table.naming import of_name
 from ckanext.bigquery_datastore.backend.table.types import Type
@@ -111,7 +112,12 @@ def read(
 
 
 def _check_mode(load: Load, table: Table | None) -> None:
-    """That the resource's table, where there is one, can take rows in this mode."""
+    """That the resource's table, where there is one, can take rows in this mode.
+
+    :raises BadRequest: it cannot
+    """
+    if table is not None:
+        attached.check_writable(table)
     if table is not None and (table.kind != "TABLE" or table.alias_of):
         raise BadRequest(f"{load.id} is no table of the DataStore's own, and is not written to.")
     if load.wish.mode != "upsert":

@@ -27,7 +27,7 @@ from google.cloud.bigquery import AccessEntry
 
 from ckanext.bigquery_datastore import attaching, config, downloads
 from ckanext.bigquery_datastore.backend import behind
-from ckanext.bigquery_datastore.errors import BigQueryDatastoreError
+from ckanext.bigquery_datastore.errors import BadRequest, BigQueryDatastoreError
 from ckanext.bigquery_datastore.tests.dump.exporting import Place
 from ckanext.bigquery_datastore.tests.visiting import visit
 
@@ -298,6 +298,18 @@ def test_what_cannot_be_attached_is_said_and_leaves_nothing(run, elsewhere, reso
     assert tables() == before and not is_active(resource) and half.let_in() == []
     assert "has a table already" in run("attach", own, f"{elsewhere.name}.birds", fails=True)
     assert "There is no resource" in run("attach", "nothing", "a.b.c", fails=True)
+
+
+def test_a_table_that_came_between_is_not_dropped(elsewhere, resource, monkeypatch):
+    """It was made after it was looked for, by somebody who asks for no lock of ours."""
+    client = bigquery.Client(config.project(), credentials=AnonymousCredentials())
+    client.query(f"CREATE TABLE `{config.dataset()}.{resource}` AS SELECT 1 AS kept").result()
+    monkeypatch.setattr(attaching, "get_table", lambda *_: None)
+    with pytest.raises(BadRequest, match="has a table already"):
+        attaching.attach(resource, elsewhere.birds())
+    found = client.query(f"SELECT kept FROM `{config.dataset()}.{resource}`").result()
+    assert [row["kept"] for row in found] == [1]
+    assert elsewhere.let_in() == []
 
 
 def test_a_table_as_aircan_writes_it_is_taken_as_it_is(app, run, resource):
