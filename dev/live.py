@@ -147,10 +147,10 @@ class Site:
             raise SystemExit(f"{at}: begins with {content[:50]!r}")
 
     def load(self, file: Path) -> None:
-        from ckanext.bigquery_datastore import cli
+        from ckanext.bigquery_datastore.cli import bigquery
 
         with self.app.test_request_context():
-            found = CliRunner().invoke(cli.load_file, [self.resource, str(file)])
+            found = CliRunner().invoke(bigquery, ["load", self.resource, str(file)])
         if found.exit_code:
             raise SystemExit(f"load: {found.output or found.exception}")
 
