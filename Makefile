@@ -14,7 +14,7 @@ BIN := .stack/venv-$(CKAN)/bin
 IN_STACK := . .stack/env-$(CKAN) &&
 
 .DEFAULT_GOAL := help
-.PHONY: help stack services restart stop status demo test core-suite live check docs release-check messages clean
+.PHONY: help stack services restart stop status demo test core-suite live torture bench check docs release-check messages clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -45,6 +45,12 @@ core-suite: services ## CKAN's own DataStore tests, on BigQuery
 
 live: services ## everyday actions on Google, measured: PROJECT=… BUCKET=…; without them, on the emulators
 	@$(IN_STACK) python dev/live.py $(if $(PROJECT),--project $(PROJECT)) $(if $(BUCKET),--bucket $(BUCKET))
+
+torture: services ## the worst day: killed anywhere, faults, crowds, abuse, fuzz; 20 minutes, then a table
+	@$(IN_STACK) pytest ckanext/bigquery_datastore/tests/torture --full --ledger docs/developers/torture.md $(ARGS)
+
+bench: stack ## how fast, how large, how cheap, side by side with CKAN's core; a table, JSON, pictures
+	@$(IN_STACK) python -m benchmarks $(ARGS)
 
 check: ## style, types, imports, documentation; needs no service
 	@dev/stack up venv

@@ -7,16 +7,8 @@ from typing import Any
 from ckan import authz
 from ckan.plugins import toolkit as tk
 
-from ckanext.bigquery_datastore import (
-    about,
-    config,
-    downloads,
-    load_views,
-    load_words,
-    menu,
-    others,
-    recipes,
-)
+from ckanext.bigquery_datastore import config, downloads, others
+from ckanext.bigquery_datastore.web import about, load_views, load_words, menu, recipes
 from ckanext.bigquery_datastore.backend import door
 from ckanext.bigquery_datastore.backend.table.lookup import TABLES
 from ckanext.bigquery_datastore.dump.formats import FORMATS, Format, offered

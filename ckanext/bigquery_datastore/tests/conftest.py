@@ -102,6 +102,12 @@ SERVERS = {
 }
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("torture", "the worst day (tests/torture)")
+    group.addoption("--full", action="store_true", help="try all of it: 20 minutes on two cores")
+    group.addoption("--ledger", metavar="FILE", help="write what was tried into this page")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Take the ini that the stack wrote for the CKAN version under test, where there is one."""
     if getattr(config.option, "ckan_ini", None) == "test.ini":

@@ -14,7 +14,8 @@ import requests
 from ckan.lib import signals
 from ckan.tests import factories, helpers
 
-from ckanext.bigquery_datastore import answers, clients, config, downloads
+from ckanext.bigquery_datastore import clients, config, downloads
+from ckanext.bigquery_datastore.web import answers
 from ckanext.bigquery_datastore.errors import (
     BigQueryDatastoreError,
     ExportFailed,

@@ -24,7 +24,8 @@ from google.cloud import bigquery
 from rdflib import RDF, Graph, URIRef
 from rdflib.namespace import DCAT, DCTERMS
 
-from ckanext.bigquery_datastore import config, downloads, menu, recipes, views, waiting
+from ckanext.bigquery_datastore import config, downloads
+from ckanext.bigquery_datastore.web import menu, recipes, views, waiting
 from ckanext.bigquery_datastore.dump.formats import offered
 from ckanext.bigquery_datastore.dump.state import ASSEMBLE, EXPORT, Running
 from ckanext.bigquery_datastore.tests.dump.exporting import PROJECT

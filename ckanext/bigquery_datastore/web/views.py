@@ -19,7 +19,8 @@ from flask import Blueprint, Response
 from flask.blueprints import BlueprintSetupState
 from werkzeug.exceptions import NotFound
 
-from ckanext.bigquery_datastore import answers, config, downloads, handover, menu, places
+from ckanext.bigquery_datastore import config, downloads, handover, places
+from ckanext.bigquery_datastore.web import answers, menu
 from ckanext.bigquery_datastore.backend import door
 from ckanext.bigquery_datastore.checking import served
 from ckanext.bigquery_datastore.dump.formats import FORMATS

@@ -13,7 +13,8 @@ from ckan.plugins import toolkit as tk
 from flask import Blueprint, Response
 from werkzeug.exceptions import NotFound
 
-from ckanext.bigquery_datastore import answers, config, datapackage, menu, offers
+from ckanext.bigquery_datastore import config
+from ckanext.bigquery_datastore.web import answers, datapackage, menu, offers
 from ckanext.bigquery_datastore.backend import door
 from ckanext.bigquery_datastore.dump.formats import FORMATS
 from ckanext.bigquery_datastore.errors import BigQueryDatastoreError

@@ -11,7 +11,8 @@ from ckan.plugins import toolkit as tk
 from flask import Blueprint, Response, jsonify
 from werkzeug.exceptions import Forbidden, NotFound
 
-from ckanext.bigquery_datastore import config, gist, load_words, others
+from ckanext.bigquery_datastore import config, gist, others
+from ckanext.bigquery_datastore.web import load_words
 from ckanext.bigquery_datastore.errors import BigQueryDatastoreError
 
 bigquery_datastore_load = Blueprint("bigquery_datastore_load", __name__)

@@ -22,7 +22,8 @@ from ckanext.dcat.profiles.croissant import SCHEMA
 from ckanext.dcat.utils import resource_uri
 from rdflib import RDF, XSD, BNode, Graph, Literal, URIRef
 
-from ckanext.bigquery_datastore import config, downloads, menu, offers
+from ckanext.bigquery_datastore import config, downloads
+from ckanext.bigquery_datastore.web import menu, offers
 from ckanext.bigquery_datastore.dump.formats import Format
 from ckanext.bigquery_datastore.errors import BigQueryDatastoreError
 

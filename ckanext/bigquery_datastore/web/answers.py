@@ -17,7 +17,8 @@ from ckan.plugins import toolkit as tk
 from flask import Response
 from werkzeug.http import is_resource_modified
 
-from ckanext.bigquery_datastore import config, delivery, downloads, gist, recipes, waiting
+from ckanext.bigquery_datastore import config, downloads, gist
+from ckanext.bigquery_datastore.web import delivery, recipes, waiting
 from ckanext.bigquery_datastore.dump.plan import DumpPlan, disposition
 from ckanext.bigquery_datastore.errors import (
     BigQueryDatastoreError,
