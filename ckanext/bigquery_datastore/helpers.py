@@ -8,10 +8,10 @@ from ckan import authz
 from ckan.plugins import toolkit as tk
 
 from ckanext.bigquery_datastore import config, downloads, others
-from ckanext.bigquery_datastore.web import about, load_views, load_words, menu, recipes
 from ckanext.bigquery_datastore.backend import door
 from ckanext.bigquery_datastore.backend.table.lookup import TABLES
 from ckanext.bigquery_datastore.dump.formats import FORMATS, Format, offered
+from ckanext.bigquery_datastore.web import about, load_views, load_words, menu, recipes
 
 
 def bigquery_datastore_is_active() -> bool:

@@ -17,11 +17,11 @@ from ckanext.datatablesview import plugin as core_view_plugin
 from ckanext.tabledesigner.interfaces import ColumnConstraint, IColumnConstraints
 
 from ckanext.bigquery_datastore import config, jobs, others, withdrawal
-from ckanext.bigquery_datastore.web import about, load_views, views
 from ckanext.bigquery_datastore.backend import BigQueryBackend
 from ckanext.bigquery_datastore.backend.designer import form
 from ckanext.bigquery_datastore.errors import ConfigError
 from ckanext.bigquery_datastore.loading import watch
+from ckanext.bigquery_datastore.web import about, load_views, views
 
 
 @others.stands_before

@@ -15,7 +15,6 @@ from ckan.lib import signals
 from ckan.tests import factories, helpers
 
 from ckanext.bigquery_datastore import clients, config, downloads
-from ckanext.bigquery_datastore.web import answers
 from ckanext.bigquery_datastore.errors import (
     BigQueryDatastoreError,
     ExportFailed,
@@ -27,6 +26,7 @@ from ckanext.bigquery_datastore.errors import (
 )
 from ckanext.bigquery_datastore.tests.dump.exporting import Place
 from ckanext.bigquery_datastore.tests.visiting import visit
+from ckanext.bigquery_datastore.web import answers
 
 pytestmark = pytest.mark.usefixtures(
     "non_clean_db", "datastore", "with_plugins", "nothing_remembered", "heard_in_full"

@@ -1,1 +1,1 @@
-"""Pages, files and answers of CKAN's website: the way of a download, and what is told of a table."""
+"""The website: the way of a download, and what is told of a table and of its files."""

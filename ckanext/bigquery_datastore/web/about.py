@@ -14,10 +14,10 @@ from flask import Blueprint, Response
 from werkzeug.exceptions import NotFound
 
 from ckanext.bigquery_datastore import config
-from ckanext.bigquery_datastore.web import answers, datapackage, menu, offers
 from ckanext.bigquery_datastore.backend import door
 from ckanext.bigquery_datastore.dump.formats import FORMATS
 from ckanext.bigquery_datastore.errors import BigQueryDatastoreError
+from ckanext.bigquery_datastore.web import answers, datapackage, menu, offers
 
 about = Blueprint("bigquery_datastore_about", __name__, url_prefix="/datastore/about/<resource_id>")
 

@@ -18,13 +18,13 @@ from flask import Response
 from werkzeug.http import is_resource_modified
 
 from ckanext.bigquery_datastore import config, downloads, gist
-from ckanext.bigquery_datastore.web import delivery, recipes, waiting
 from ckanext.bigquery_datastore.dump.plan import DumpPlan, disposition
 from ckanext.bigquery_datastore.errors import (
     BigQueryDatastoreError,
     Crowded,
     OutsideError,
 )
+from ckanext.bigquery_datastore.web import delivery, recipes, waiting
 
 # How often a client is sent back to the same URL while an export runs. Python's urllib follows ten
 # redirects in all (http.client HTTPRedirectHandler.max_redirections), wget twenty, curl fifty.

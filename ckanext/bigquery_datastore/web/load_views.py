@@ -12,8 +12,8 @@ from flask import Blueprint, Response, jsonify
 from werkzeug.exceptions import Forbidden, NotFound
 
 from ckanext.bigquery_datastore import config, gist, others
-from ckanext.bigquery_datastore.web import load_words
 from ckanext.bigquery_datastore.errors import BigQueryDatastoreError
+from ckanext.bigquery_datastore.web import load_words
 
 bigquery_datastore_load = Blueprint("bigquery_datastore_load", __name__)
 

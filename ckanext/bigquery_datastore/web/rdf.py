@@ -23,9 +23,9 @@ from ckanext.dcat.utils import resource_uri
 from rdflib import RDF, XSD, BNode, Graph, Literal, URIRef
 
 from ckanext.bigquery_datastore import config, downloads
-from ckanext.bigquery_datastore.web import menu, offers
 from ckanext.bigquery_datastore.dump.formats import Format
 from ckanext.bigquery_datastore.errors import BigQueryDatastoreError
+from ckanext.bigquery_datastore.web import menu, offers
 
 _MEDIA_TYPES = "https://www.iana.org/assignments/media-types/"
 

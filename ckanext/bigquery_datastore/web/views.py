@@ -20,13 +20,13 @@ from flask.blueprints import BlueprintSetupState
 from werkzeug.exceptions import NotFound
 
 from ckanext.bigquery_datastore import config, downloads, handover, places
-from ckanext.bigquery_datastore.web import answers, menu
 from ckanext.bigquery_datastore.backend import door
 from ckanext.bigquery_datastore.checking import served
 from ckanext.bigquery_datastore.dump.formats import FORMATS
 from ckanext.bigquery_datastore.dump.plan import DumpPlan
 from ckanext.bigquery_datastore.errors import BadRequest, BigQueryDatastoreError, Crowded
 from ckanext.bigquery_datastore.logic.schema import dump_schema, dump_sql_schema
+from ckanext.bigquery_datastore.web import answers, menu
 
 _T = TypeVar("_T")
 

@@ -25,11 +25,11 @@ from rdflib import RDF, Graph, URIRef
 from rdflib.namespace import DCAT, DCTERMS
 
 from ckanext.bigquery_datastore import config, downloads
-from ckanext.bigquery_datastore.web import menu, recipes, views, waiting
 from ckanext.bigquery_datastore.dump.formats import offered
 from ckanext.bigquery_datastore.dump.state import ASSEMBLE, EXPORT, Running
 from ckanext.bigquery_datastore.tests.dump.exporting import PROJECT
 from ckanext.bigquery_datastore.tests.webpage.conftest import RECORDS
+from ckanext.bigquery_datastore.web import menu, recipes, views, waiting
 
 DATASTORE_TYPES = ["int", "text", "int4", "float8", "bool", "timestamp", "json"]
 
