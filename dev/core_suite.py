@@ -40,7 +40,7 @@ def options(version: Version, is_postgresql: bool) -> dict[str, str]:
         **shared,
         "ckan.plugins": "bigquery_datastore datastore",
         # These tests read a download from the answer itself.
-        "ckanext.bigquery_datastore.web.delivery": "stream",
+        "ckanext.bigquery_datastore.delivery": "stream",
         # Core names a file by its resource.
         "ckanext.bigquery_datastore.filename_template": "{resource_id}",
         # Some expect of a SELECT without an order that of PostgreSQL's storage.
