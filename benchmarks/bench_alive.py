@@ -51,7 +51,15 @@ SERVERS = {
     ],
     "uvicorn": [
         *("uvicorn", "ckanext.bigquery_datastore.asgi:application", "--port", "{port}"),
-        *("--workers", "2", "--no-access-log", "--timeout-graceful-shutdown", "5"),
+        *(
+            "--workers",
+            "2",
+            "--no-access-log",
+            "--loop",
+            "asyncio",
+            "--timeout-graceful-shutdown",
+            "5",
+        ),
     ],
 }
 

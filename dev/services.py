@@ -33,7 +33,7 @@ class Service:
     stop_with: signal.Signals = signal.SIGTERM
     # Two starts with different variants are different services: the second replaces the first.
     variant: str = ""
-    seconds_to_start: float = 60
+    seconds_to_start: float = 180
 
 
 @dataclass(frozen=True)

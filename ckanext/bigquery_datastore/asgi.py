@@ -26,6 +26,7 @@ from ckan.config.middleware import make_app
 from ckanext.bigquery_datastore import config, servers
 from ckanext.bigquery_datastore.dump import watch
 from ckanext.bigquery_datastore.dump.loop import in_rewriter, loop_of_server, shared_loop
+from ckanext.bigquery_datastore.dump.state import Running
 from ckanext.bigquery_datastore.dump.stream.download import Download, Pipe
 from ckanext.bigquery_datastore.dump.stream.parts import cut, total_size
 from ckanext.bigquery_datastore.errors import BigQueryDatastoreError, OutsideError
@@ -105,35 +106,39 @@ class _Request:
         self._scope = {**scope, KEY: self._handed}
         self._receive = receive
         self._send = send
-        # The head of CKAN's answer, where the front is to send its body.
-        self._head: Message | None = None
+        # CKAN's answer, where it has left work: the head of a stream, or what is true as long as
+        # an export runs.
+        self._kept: list[Message] = []
         self._is_answered = False
 
     async def answer(self) -> None:
         """CKAN's answer, or what it has left to be done, until there is one."""
         try:
             await self._ckan(self._scope, self._receive, self._pass_on)
-            while self._head is not None and self._handed.work is not None:
+            while self._kept and self._handed.work is not None:
                 if not await self._while_client_stays(partial(self._do, self._handed.work)):
                     return
                 self._handed.end()
                 if self._is_answered:
                     return
-                self._head = None
+                self._kept = []
                 await self._ckan(self._scope, _nothing_more, self._pass_on)
         finally:
             self._handed.end()
 
     async def _pass_on(self, message: Message) -> None:
-        """What CKAN sends, but for an answer that has left its body to be sent."""
+        """What CKAN sends, but for an answer that leaves something to be done."""
+        if self._kept:
+            self._kept.append(message)
+            return
         if message["type"] == "http.response.start":
             headers = [pair for pair in message["headers"] if pair[0].lower() != _HEADER]
             tokens = [value for name, value in message["headers"] if name.lower() == _HEADER]
             message["headers"] = headers
             if any(self._handed.takes(token.decode("latin-1")) for token in tokens):
-                self._head = message
-        if self._head is None:
-            await self._send(message)
+                self._kept = [message]
+                return
+        await self._send(message)
 
     async def _while_client_stays(self, work: Callable[[], Awaitable[None]]) -> bool:
         """Do the work, unless the client goes away."""
@@ -159,8 +164,18 @@ class _Request:
             outcome = await doing
         except BigQueryDatastoreError as err:
             outcome = err
-        if outcome is not None:
+        if isinstance(outcome, Running):
+            await self._send_kept()
+        elif outcome is not None:
             self._handed.came(target, outcome)
+
+    async def _send_kept(self) -> None:
+        """As CKAN has answered. It is asked anew who may read when this client comes back."""
+        # Before the end is told: the next request of this client may come at once.
+        self._handed.end()
+        for message in self._kept:
+            await self._send(message)
+        self._is_answered = True
 
     async def _stream(self, work: Streamed) -> None:
         """The answer's head and body; a failure before its first byte is CKAN's to tell.
@@ -168,7 +183,7 @@ class _Request:
         A later one is an error for the server, which breaks the client's connection.
         """
         length = None if work.rewrite else _length(work)
-        head = _with_length(self._head or {}, length)
+        head = _with_length(self._kept[0], length)
         sent = 0
 
         async def put(chunk: bytes) -> None:
@@ -192,7 +207,6 @@ class _Request:
             raise
         if not sent:
             await self._send(head)
-        # Before the end is told: the next request of this client may come at once.
         self._handed.end()
         await self._send({"type": "http.response.body", "body": b""})
         self._is_answered = True

@@ -1,8 +1,8 @@
 """What CKAN leaves to the ASGI front for one request: a wait, or a stream.
 
-CKAN decides as always, and answers with the name of a header in place of waiting or streaming.
-The front (``asgi``) does it, and where the outcome has to be told in words or by a redirect, asks
-CKAN the same once more: who may read is decided anew.
+CKAN decides as always, and names in a header of its answer what it would wait for, or stream. The
+front (``asgi``) does it. An export that runs on is answered as CKAN has said; for any other
+outcome that has to be told, CKAN is asked the same once more: who may read is decided anew.
 
 The header holds a secret of this one request. It is good in CKAN's own answer to it alone; what a
 client sends is never looked at, and no header of this name leaves.

@@ -20,8 +20,9 @@ from ckanext.bigquery_datastore.dump.plan import DumpPlan
 from ckanext.bigquery_datastore.dump.state import Ready, Running
 from ckanext.bigquery_datastore.errors import BigQueryDatastoreError, NotReachable
 
-# Between two looks at a job: it may be short, and most are not.
-_PAUSES = (0.05, 0.1, 0.2, 0.4, 0.8, 1.0)
+# Between two looks at a job: it may be short, and most are not. So a part of the time that it has
+# been waited for, in seconds.
+_SHARE, _SHORTEST, _LONGEST = 1 / 10, 0.05, 2.5
 
 # What Cloud Storage has for a file at the end of an export. Nobody's worker is held meanwhile.
 _JOINING_SECONDS = 60
@@ -84,16 +85,17 @@ class _Watch:
             self.ended.set()
 
     async def _look_on(self) -> None:
-        looks = 0
+        began, is_first = anyio.current_time(), True
         while isinstance(state := self.state, Running):
-            if looks:
-                await anyio.sleep(_PAUSES[min(looks, len(_PAUSES)) - 1])
+            if not is_first:
+                pause = (anyio.current_time() - began) * _SHARE
+                await anyio.sleep(min(max(pause, _SHORTEST), _LONGEST))
                 if not self.waiting:
                     return
             self.state = await in_thread(
                 partial(self._engine.look_again, self._plan, state, _JOINING_SECONDS)
             )
-            looks += 1
+            is_first = False
 
     def result(self) -> Ready | Running:
         """For one of those who wait. A file that was published just now is new to one of them."""

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import http.client
 import threading
 import time
+import uuid
 from collections.abc import Iterator
+from dataclasses import dataclass
 from random import Random
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,8 +19,9 @@ from werkzeug import Request, Response
 
 from ckanext.bigquery_datastore import handover
 from ckanext.bigquery_datastore.asgi import Front
+from ckanext.bigquery_datastore.dump.state import EXPORT, Ready, Running
 from ckanext.bigquery_datastore.dump.stream import ByteRange, Inline, Part, Patience, Source
-from ckanext.bigquery_datastore.handover import HEADER, Handover, Streamed
+from ckanext.bigquery_datastore.handover import HEADER, Handover, Streamed, Wait
 from ckanext.bigquery_datastore.places import Places
 from ckanext.bigquery_datastore.tests.dump.upstream import Answer, Upstream
 
@@ -33,6 +38,8 @@ class Portal:
         self.rewrite: Any = None
         self.headers: dict[str, str] = {}
         self.places = Places(lambda: 1)
+        self.wait: Any = None
+        self.asked = 0
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
         request = Request(environ)
@@ -41,10 +48,20 @@ class Portal:
         response = Response("a page", headers=self.headers)
         if request.path == "/file":
             response = self._file(handed)
+        if request.path == "/export":
+            response = self._export(handed)
         if request.path == "/replaced":
             # What a middleware may do with CKAN's answer.
             self._file(handed)
         return response(environ, start_response)
+
+    def _export(self, handed: Handover) -> Response:
+        self.asked += 1
+        if handed._outcome:
+            return Response("ready")
+        response = Response("not yet", 302, {"Location": "/again"})
+        response.headers.update(handed.leave(self.wait, self.places.take()))
+        return response
 
     def await_free_place(self) -> None:
         """The server may be a moment behind its client."""
@@ -158,6 +175,37 @@ def test_a_server_that_ends_breaks_what_is_not_whole(portal, upstream, server, c
     with pytest.raises((http.client.IncompleteRead, ConnectionError)):
         answer.read()
     upstream.wait_until(lambda now: now.open_connections == 0, seconds=5)
+
+
+RUNNING = Running(EXPORT, None, dt.datetime.now(dt.timezone.utc))
+
+
+@dataclass(frozen=True)
+class Export:
+    """An engine whose export is always as far as this."""
+
+    state: Ready | Running
+
+    def look_again(self, *_: Any) -> Ready | Running:
+        return self.state
+
+
+@pytest.mark.parametrize(
+    ("found", "answer", "asked"),
+    [
+        # As CKAN has said before the wait: it is not asked for each of a crowd, again and again.
+        (RUNNING, (302, b"not yet", "/again"), 1),
+        (Ready(()), (200, b"ready", None), 2),
+    ],
+)
+def test_ckan_is_asked_again_where_there_is_news(portal, client, found, answer, asked):
+    engine, plan = Export(found), SimpleNamespace(target=uuid.uuid4().hex)
+    portal.wait = Wait(engine, plan, RUNNING, 0.2)  # type: ignore[arg-type]
+    told = get(client, "/export")
+    assert (told.status, told.read(), told.headers["Location"]) == answer
+    assert told.headers[HEADER] is None
+    assert portal.asked == asked
+    portal.await_free_place()
 
 
 def test_a_header_that_is_not_of_this_request_hands_nothing_over(portal, upstream, client):

@@ -129,11 +129,6 @@ def crowded(plan: DumpPlan, state: downloads.Ready | downloads.Running, err: Cro
     return _unshared(response)
 
 
-def left(headers: Mapping[str, str]) -> Response:
-    """No answer yet: the front of an ASGI server waits, and asks once more."""
-    return _unshared(Response(headers=headers))
-
-
 def status(plan: DumpPlan, state: downloads.Ready | downloads.Running) -> Response:
     if isinstance(state, downloads.Ready):
         found = {

@@ -122,7 +122,10 @@ def _file(asked: Asked) -> Response:
         if isinstance(state, downloads.Running) and seconds:
             place = places.WAITING.take(is_back=answers.is_back())
             if handed:
-                return answers.left(handed.leave(downloads.wait_of(plan, state, seconds), place))
+                response = answers.running(plan, state)
+                wait = downloads.wait_of(plan, state, seconds)
+                response.headers.update(handed.leave(wait, place))
+                return response
             with place:
                 state = _read(asked, partial(downloads.wait, plan, state, seconds))
         if isinstance(state, downloads.Ready):
