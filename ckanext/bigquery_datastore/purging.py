@@ -15,7 +15,7 @@ from ckanext.bigquery_datastore.backend import door
 from ckanext.bigquery_datastore.dump import sweep
 from ckanext.bigquery_datastore.dump.objects import ROOT, SQL, StoredObject
 from ckanext.bigquery_datastore.dump.state import FILES
-from ckanext.bigquery_datastore.dump.storage import Store
+from ckanext.bigquery_datastore.dump.storage import Store, side_by_side
 from ckanext.bigquery_datastore.errors import OutsideError
 from ckanext.bigquery_datastore.load.attempt import BAD_ROWS
 
@@ -24,17 +24,34 @@ log = logging.getLogger(__name__)
 # For all deletions of one action.
 PURGE_SECONDS = 10
 
+# More prefixes than these are first looked at side by side: most of them have no export.
+_FEW = 8
+
 
 def purge(resource_ids: Iterable[str]) -> None:
     """Delete the exports of these resources, and those of queries: they may hold the same rows, as
     do rows that a load has set aside."""
     until = time.monotonic() + PURGE_SECONDS
-    for prefix in _prefixes(resource_ids):
+    prefixes = _prefixes(resource_ids)
+    for prefix in prefixes:
         FILES.forget_under(prefix)
+    for prefix in _used(prefixes, until):
         try:
             sweep.purge(_store(), prefix, until)
         except OutsideError as err:
             log.warning("%s* is left for `ckan bigquery sweep`: %s", prefix, err)
+
+
+def _used(prefixes: list[str], until: float) -> list[str]:
+    """Those that something stands under; all, where there are few or Google does not say."""
+    if len(prefixes) <= _FEW:
+        return prefixes
+    store = _store().within(until)
+    try:
+        found = list(side_by_side(lambda prefix: store.list(prefix, 1), prefixes))
+    except OutsideError:
+        return prefixes
+    return [prefix for prefix, objects in zip(prefixes, found, strict=True) if objects]
 
 
 def exports(resource_ids: Iterable[str]) -> list[StoredObject]:

@@ -100,7 +100,8 @@ WAYS_OF_PRIVATE: dict[str, dict[str, Way]] = {
 }
 
 # What these write is no data of a table, nor who may see one. (An organisation that goes leaves its
-# public datasets public; CKAN lets none go that owns a private one.)
+# public datasets public; CKAN lets none go that owns a private one. A member or a collaborator who
+# goes is looked at in torture/test_sight_links.)
 _OTHERS = """
     organization_delete organization_purge
     package_create resource_create resource_view_create resource_create_default_resource_views
