@@ -67,7 +67,8 @@ def main() -> int:
         sys.stdout.write(f"--- {name}\n")
         sys.stdout.flush()
         told, well = _run(name, given.small)
-        found[name] = {"small": given.small, **_circumstances(), "found": told}
+        if told:
+            found[name] = {"small": given.small, **_circumstances(), "found": told}
         if not well:
             failed.append(name)
         # After each, so that what was measured is not lost with what follows.

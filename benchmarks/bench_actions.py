@@ -18,7 +18,7 @@ from typing import Any
 from benchmarks.asking import calls
 from benchmarks.report import Curve, Figure
 from benchmarks.sides import Bed, Side, Spent, a_resource, bed, call, spend
-from benchmarks.tables import ROWS, copy, flights, load
+from benchmarks.tables import ROWS, copy, flights, put
 
 SECONDS = 0.3
 A_READ, A_WRITE = 2, 3
@@ -91,9 +91,9 @@ def measure(small: bool) -> Iterator[Figure | Curve]:
 
 def _searches(made: Bed, ours: Side, core: Side, small: bool) -> Iterator[Figure]:
     path = str(flights(made.folder, ROWS // 10 if small else ROWS))
-    mine, columns = ours.do(load, path)
+    mine = ours.do(put, path)
     # Whether a column may be searched is core's own doing, at each row that comes.
-    theirs = core.do(copy, path, columns, 1, True)
+    theirs = core.do(copy, path, 1, True)
     for what, params in SEARCHES.items():
         found: list[Trips] = []
         beside: list[Trips] = []

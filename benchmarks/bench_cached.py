@@ -65,26 +65,24 @@ def ask(app: Any, path: str) -> dict[str, str]:
 
 def paces(app: Any, paths: list[str], requests: int, rounds: int) -> list[list[list[float]]]:
     """For each path, seconds and seconds of CPU a request, of each round."""
-    begun: list[list[list[float]]] = [[[], []] for _ in paths]
+    cpu: dict[str, list[float]] = {path: [] for path in paths}
 
     def many(path: str) -> Callable[[], None]:
         def work() -> None:
+            begun = time.process_time()
             for _ in range(requests):
                 ask(app, path)
+            cpu[path].append((time.process_time() - begun) / requests)
 
         return work
 
-    for clock, place in ((time.perf_counter, 0), (time.process_time, 1)):
+    def measure(work: Callable[[], None]) -> float:
+        begun = time.perf_counter()
+        work()
+        return (time.perf_counter() - begun) / requests
 
-        def measure(work: Callable[[], None], clock: Callable[[], float] = clock) -> float:
-            began = clock()
-            work()
-            return (clock() - began) / requests
-
-        found = alternately(*map(many, paths), rounds=rounds, measure=measure)
-        for figures, one in zip(begun, found, strict=True):
-            figures[place] = one
-    return begun
+    seconds = alternately(*map(many, paths), rounds=rounds, measure=measure)
+    return [[found, cpu[path]] for found, path in zip(seconds, paths, strict=True)]
 
 
 def counts(app: Any, path: str, cold: bool) -> dict[str, int]:
@@ -164,9 +162,9 @@ def _measure(made: Bed, small: bool) -> Iterator[Figure]:
         yield Figure(
             QUESTION,
             f"calls to Google, {name}",
-            f"{one['calls']} in {one['round trips']} round trips",
+            f"{one['calls']}, one after the other: {one['round trips']}",
             "",
-            f"{most} round trips",
+            f"≤ {most} one after the other",
             one["round trips"] <= most,
         )
 

@@ -3,8 +3,8 @@
     . .stack/env; python -m benchmarks.bench_dump [--small]
 
 The rows are those of flights, and thirty times those (--small: a tenth). Core writes the file in
-its worker, page by page. Here BigQuery writes it, once: "cold" is that, seen by a client that asks
-every second how far it is; "cold, waiting" by one that waits, which holds a thread of a WSGI server
+its worker, page by page. Here BigQuery writes it, once: "cold" is that, for a client that comes
+back when it is told to; "cold, waiting" by one that waits, which holds a thread of a WSGI server
 (none under ASGI) for as long as the emulator takes. "cached" is every download after it.
 PostgreSQL's own work, which is core's as well, is not counted.
 """
@@ -19,7 +19,7 @@ from typing import Any
 
 from benchmarks.report import Curve, Figure
 from benchmarks.sides import MB, Bed, Side, Spent, bed, spend
-from benchmarks.tables import ROWS, copy, flights, load, multiply
+from benchmarks.tables import ROWS, copy, flights, multiply, put
 
 QUESTION = "whole dump, csv"
 COLD, CACHED = 50, 5_000
@@ -67,7 +67,7 @@ def cold_dump(app: Any, id: str, waits: bool) -> tuple[Spent, float, int]:
                 break
             assert answer.status_code in (202, 302), (answer.status_code, answer.text)
             if not waits:
-                time.sleep(1)
+                time.sleep(int(answer.headers["Retry-After"]))
         status = client.get(f"/datastore/dump/{id}/status?{url.partition('?')[2]}").get_json()
         rows = status["rows"]
 
@@ -76,10 +76,15 @@ def cold_dump(app: Any, id: str, waits: bool) -> tuple[Spent, float, int]:
 
 def cached(app: Any, id: str, requests: int) -> Spent:
     """One click on the file that is there."""
-    from ckanext.bigquery_datastore import config
+    from ckanext.bigquery_datastore import config, downloads
+    from ckanext.bigquery_datastore.dump import sign
 
+    # Nothing expires while it is measured; what was kept for the usual time is heard anew.
     config.metadata_ttl_seconds = lambda: 3600
+    for remembered in (downloads.TABLES, downloads.FILES, sign.LINKS):
+        remembered.clear()
     client = app.test_client()
+    client.get(f"/datastore/dump/{id}")
     found = []
     for _ in range(requests):
         found.append(spend(lambda: client.get(f"/datastore/dump/{id}")))
@@ -97,11 +102,11 @@ def measure(small: bool) -> Iterator[Figure | Curve]:
 
 def _measure(made: Bed, ours: Side, core: Side, small: bool) -> Iterator[Figure | Curve]:
     path = str(flights(made.folder, ROWS // 10 if small else ROWS))
-    one, columns = ours.do(load, path)
+    one = ours.do(put, path)
     beside: dict[str, list[tuple[float, float]]] = {"core on PostgreSQL": [], "here, cold": []}
     for times in (1, TIMES):
         mine = one if times == 1 else ours.do(multiply, one, times)
-        theirs = core.do(copy, path, columns, times)
+        theirs = core.do(copy, path, times)
         ours.do(warm_up, mine)
         core.do(warm_up, theirs)
         by_core, lines = core.do(core_dump, theirs)

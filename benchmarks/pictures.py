@@ -52,7 +52,8 @@ def draw(curve: Curve, path: Path) -> None:
         axes.grid(alpha=0.25, color=_INK)
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False)
-        figure.savefig(path, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+        nothing: dict[str, Any] = {"Date": None, "Creator": None}
+        figure.savefig(path, format="svg", transparent=True, metadata=nothing)
         pyplot.close(figure)
     drawn = path.read_text().replace(_INK, "currentColor")
     head, tag, rest = drawn.partition("<defs>")
