@@ -1,6 +1,6 @@
 """What a day of clicks costs on BigQuery, in dollars, on a table of 10 GiB with 10,000,000 rows.
 
-    . .stack/env; python benchmarks/bench_cost.py [--rows 20000] [--json FILE]
+    . .stack/env; python -m benchmarks.bench_cost [--rows 20000] [--json FILE]
 
 needs the services of `make services`; Google is an emulator of its own, which bills as BigQuery
 documents (`emulator/bigquery/billing.py` says how, and what is assumed). $6.25 a TiB.
@@ -40,7 +40,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import random
 import statistics
 import subprocess
@@ -48,13 +47,15 @@ import sys
 import tempfile
 import time
 import urllib.request
-import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-STACK = Path(__file__).resolve().parents[1] / ".stack"
+from benchmarks.report import Curve, Figure
+from benchmarks.sides import bed
+
+REPOSITORY = Path(__file__).resolve().parents[1]
 
 ROWS, BYTES = 10_000_000, 10 * 2**30
 CLIENT_PAGE = 32_000
@@ -243,7 +244,7 @@ class Bench:
         self.line("a crawler at all links, twice", self.crawl)
 
 
-def measure(order: dict[str, Any]) -> None:
+def take(order: dict[str, Any]) -> None:
     from ckan.cli import load_config
     from ckan.config.middleware import make_app
 
@@ -267,51 +268,43 @@ def table(lines: list[dict[str, Any]]) -> str:
     )
 
 
+def measure(small: bool) -> Iterator[Figure | Curve]:
+    # Of 4,000 rows each partition has eight, as many as 500 of them need.
+    for line in lines_of(1_000 if small else 4_000):
+        yield Figure(
+            "a day of clicks on 10 GiB, in dollars",
+            line["what"],
+            f"{line['dollars']:.4f}",
+            f"{100 * line['share']:.2f} % of a scan, {line['jobs']} jobs",
+        )
+
+
+def lines_of(rows: int) -> list[dict[str, Any]]:
+    """Every line, measured in a process of its own."""
+    with bed() as made:
+        out = made.folder / "lines.json"
+        order = {
+            "ini": str(made.ours),
+            "emulator": made.emulator.bigquery_url,
+            "rows": rows,
+            "out": str(out),
+        }
+        command = [sys.executable, "-m", "benchmarks.bench_cost", "--order", json.dumps(order)]
+        subprocess.run(command, check=True, cwd=REPOSITORY)
+        return json.loads(out.read_text())
+
+
 def main() -> None:
     options = argparse.ArgumentParser(description="What a day of clicks costs on BigQuery.")
     options.add_argument("--rows", type=int, default=20_000, help="of the small table")
+    options.add_argument("--small", action="store_true", help="1,000 rows")
     options.add_argument("--json", type=Path, help="write the figures there, too")
     options.add_argument("--order", help=argparse.SUPPRESS)
     given = options.parse_args()
     if given.order:
-        measure(json.loads(given.order))
+        take(json.loads(given.order))
         return
-    from google.auth.credentials import AnonymousCredentials
-    from google.cloud import bigquery, storage
-
-    from ckanext.bigquery_datastore.tests.emulated import OwnEmulator
-
-    with tempfile.TemporaryDirectory() as folder:
-        own = OwnEmulator(Path(folder))
-        os.environ.update(own.environment)
-        name = f"bench_{uuid.uuid4().hex[:8]}"
-        made = bigquery.Dataset(f"local.{name}")
-        made.location = "EU"
-        bigquery.Client("local", AnonymousCredentials()).create_dataset(made)
-        storage.Client("local", AnonymousCredentials()).create_bucket(name.replace("_", "-"))
-        lane = f"-{os.environ['STACK_LANE']}" if os.environ.get("STACK_LANE") else ""
-        base, ini = STACK / f"test-2.12{lane}.ini", Path(folder) / "ckan.ini"
-        ini.write_text(
-            f"[app:main]\nuse = config:{base}\n"
-            f"ckan.datastore.write_url = bigquery://local/{name}\n"
-            f"ckan.datastore.read_url = bigquery://local/{name}\n"
-            f"ckanext.bigquery_datastore.export_bucket = {name.replace('_', '-')}\n"
-            f"ckanext.bigquery_datastore.credentials = {own.key_file}\n"
-            f"ckanext.bigquery_datastore.credentials_ro = {own.key_file}\n"
-            + "".join(base.read_text().partition("[loggers]")[1:])
-        )
-        out = Path(folder) / "lines.json"
-        order = {
-            "ini": str(ini),
-            "emulator": own.bigquery_url,
-            "rows": given.rows,
-            "out": str(out),
-        }
-        try:
-            subprocess.run([sys.executable, __file__, "--order", json.dumps(order)], check=True)
-            lines = json.loads(out.read_text())
-        finally:
-            own.end()
+    lines = lines_of(1_000 if given.small else given.rows)
     sys.stdout.write(table(lines))
     if given.json:
         given.json.write_text(json.dumps(lines, indent=1) + "\n")

@@ -48,6 +48,7 @@ __all__ = [
     "DumpPlan",
     "Ready",
     "Running",
+    "at_hand",
     "basename_of",
     "begin",
     "engine",
@@ -78,11 +79,15 @@ def prepare(resource_id: str, params: Mapping[str, Any]) -> DumpPlan | None:
     asked = time.monotonic()
     format_ = _format(params["format"])
     is_page = _is_page(format_, params.get("limit"))
-    table = TABLES.get(
+    known = TABLES.peek(resource_id)
+    table = known or TABLES.get(
         resource_id,
         lambda: _table(resource_id) if is_page else _table_and_files(resource_id, format_),
     )
-    return None if table is None else plan_of(resource_id, table, params, asked)
+    if table is None:
+        return None
+    plan = plan_of(resource_id, table, params, asked)
+    return replace(plan, is_at_once=known is not None and not table.attached)
 
 
 def plan_of(
@@ -238,6 +243,11 @@ def engine(plan: DumpPlan) -> Engine:
         may_begin=lambda plan: spending.check_export(plan.is_whole),
         made=lambda plan, billed, size: spending.add_export(plan.is_whole, billed, size),
     )
+
+
+def at_hand(plan: DumpPlan) -> Ready | None:
+    """The file, where this process has heard of it and of its table a moment ago; asks nobody."""
+    return FILES.peek(plan.target) if plan.is_at_once else None
 
 
 def begin(plan: DumpPlan) -> Ready | Running:

@@ -79,9 +79,10 @@ def bigquery_datastore_recipes(name: str) -> list[dict[str, Any]]:
     None for who may not read it: CKAN 2.11 shows its window to anybody, for any name.
     """
     try:
-        resource_id = door.find_readable(name)
+        resource = door.find_readable(name)
     except tk.ObjectNotFound:
         return []
+    resource_id = resource.id
     basename = downloads.basename_of(resource_id)
     places = {
         "csv": menu.address(resource_id, basename, FORMATS["csv"], qualified=True),

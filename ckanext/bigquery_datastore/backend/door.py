@@ -51,18 +51,23 @@ def own_table(client: bigquery.Client, id: str) -> Table | None:
     return table if table is not None and table.alias_of is None else None
 
 
-def find_readable(name: str) -> str:
-    """The id of the resource that a name stands for, where this visitor may read it.
+def find_readable(name: str) -> model.Resource:
+    """The resource that a name stands for, where this visitor may read it.
+
+    As long as somebody holds it, CKAN's session does, too, and its dataset: what asks for them
+    again is answered without the database.
 
     The same steps are taken for what is not there and for what is not the visitor's, so that no
     clock tells them apart: Google is asked for both or for neither.
 
     :raises ObjectNotFound: there is nothing of this name, for this visitor
     """
-    id = name if _may_read(name) else _of_alias(name)
-    if id is None or (id != name and not _may_read(id)):
+    if found := _readable(name):
+        return found
+    id = _of_alias(name)
+    if id is None or (found := _readable(id)) is None:
         raise tk.ObjectNotFound(f'Resource "{name}" was not found.')
-    return id
+    return found
 
 
 def check_readable(id: str) -> None:
@@ -73,7 +78,7 @@ def check_readable(id: str) -> None:
     """
     if not is_live(id):
         raise tk.ObjectNotFound("Resource was not found.")
-    tk.check_access("datastore_search", {}, {"resource_id": id})
+    _check_access(id)
 
 
 def check_readable_by_sql(ids: list[str]) -> None:
@@ -102,9 +107,16 @@ def _of_alias(name: str) -> str | None:
     return id if id is not None and is_live(id) else None
 
 
-def _may_read(id: str) -> bool:
+def _readable(id: str) -> model.Resource | None:
+    found = resource(id)
+    if found is None or found.state == model.State.DELETED or found.package is None:
+        return None
     try:
-        check_readable(id)
+        _check_access(id)
     except (tk.NotAuthorized, tk.ObjectNotFound):
-        return False
-    return True
+        return None
+    return found
+
+
+def _check_access(id: str) -> None:
+    tk.check_access("datastore_search", {}, {"resource_id": id})

@@ -33,7 +33,8 @@ class DumpPlan:
     """One download: ``format`` is the visitor's, ``stored`` the one that is exported for it.
 
     ``asked`` is when, on ``time.monotonic``; ``is_page`` that the rows fit into one page of core's
-    datastore_search, and are best answered from a query at once.
+    datastore_search, and are best answered from a query at once; ``is_at_once`` that nobody had to
+    be asked for the plan.
     """
 
     resource_id: str
@@ -49,6 +50,7 @@ class DumpPlan:
     is_page: bool
     milliseconds: bool
     asked: float
+    is_at_once: bool = False
 
     @property
     def stored(self) -> Format:
@@ -164,7 +166,7 @@ class DumpPlan:
     def attempt(self) -> str:
         return f"{self.prefix}attempt"
 
-    @property
+    @cached_property
     def _key(self) -> str:
         """Names all that decides the bytes, beside the revision of the table."""
         decisive = repr(

@@ -106,7 +106,7 @@ def _answered(
     if not config.is_active():
         tk.abort(404)
     try:
-        id = door.find_readable(resource_id)
+        id = door.find_readable(resource_id).id
         if (offer := offers.of(id, marked=marked)) is not None:
             return answer(id, offer)
     except (tk.ObjectNotFound, tk.NotAuthorized):

@@ -117,7 +117,7 @@ def _file(asked: Asked) -> Response:
     handed = handover.of(tk.request.environ)
     state = handed.outcome_of(plan) if handed else None
     seconds = 0 if state else answers.patience()
-    state = state or _read(asked, lambda: downloads.begin(plan))
+    state = state or _begun(asked)
     try:
         if isinstance(state, downloads.Running) and seconds:
             place = places.WAITING.take(is_back=answers.is_back())
@@ -138,10 +138,16 @@ def _file(asked: Asked) -> Response:
 def _status(ask: Callable[[], Asked]) -> Response:
     try:
         asked = ask()
-        state = _read(asked, lambda: downloads.begin(asked.plan))
+        state = _begun(asked)
     except BigQueryDatastoreError as err:
         return answers.failed_status(err)
     return answers.status(asked.plan, state)
+
+
+def _begun(asked: Asked) -> downloads.Ready | downloads.Running:
+    """What is at hand, of which nothing is asked: who may read it was looked up a moment ago."""
+    plan = asked.plan
+    return downloads.at_hand(plan) or _read(asked, lambda: downloads.begin(plan))
 
 
 def _read(asked: Asked, work: Callable[[], _T]) -> _T:
@@ -162,9 +168,11 @@ def _asked(resource_id: str, name: str | None = None) -> Asked:
     """A table's file; nothing of the table is looked at for who may not read it."""
     params = _validated(dump_schema(), {} if name is None else {"format": _format_of(name)})
     try:
-        id = door.find_readable(resource_id)
+        # Held to the end of this: the plan's name for the file is made of it and of its dataset.
+        found = door.find_readable(resource_id)
     except tk.ObjectNotFound:
         _not_found()
+    id = found.id
     plan = downloads.prepare(id, params) or _not_found()
     return Asked(plan, partial(door.check_readable, id))
 

@@ -6,11 +6,14 @@ import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from ckan import model
 from ckan.plugins import toolkit as tk
 from ckan.tests import factories, helpers
+from sqlalchemy import event, text
 
 from ckanext.bigquery_datastore import clients, config, downloads
 from ckanext.bigquery_datastore.tests.dump.exporting import Place
@@ -91,6 +94,55 @@ def test_a_cold_process_asks_for_table_and_file_side_by_side(app, own_site, reso
     )
     assert files["began"] < table["began"] + table["seconds"]
     assert table["began"] < files["began"] + files["seconds"]
+
+
+@contextmanager
+def statements() -> Iterator[list[str]]:
+    """What CKAN's database is asked meanwhile."""
+    found: list[str] = []
+
+    def note(*args: Any) -> None:
+        found.append(" ".join(args[2].split()))
+
+    event.listen(model.meta.engine, "before_cursor_execute", note)
+    try:
+        yield found
+    finally:
+        event.remove(model.meta.engine, "before_cursor_execute", note)
+
+
+def test_a_hot_click_reads_the_resource_and_its_dataset_once_and_asks_google_nothing(
+    app, own_site, resource, monkeypatch
+):
+    monkeypatch.setattr(config, "metadata_ttl_seconds", lambda: 3600)
+    warm(app, resource)
+    visit(app, resource["id"])
+    own_site.forget_requests()
+    with statements() as found:
+        assert visit(app, resource["id"]).status_code == 302
+    for table in ("resource", "package"):
+        assert sum(f"FROM {table} " in text for text in found) == 1, found
+    assert asked(own_site, resource) == {"tables.get": 0, "storage": 0}
+
+
+def test_a_hot_click_after_the_dataset_was_hidden_is_404(app, own_site, resource, monkeypatch):
+    monkeypatch.setattr(config, "metadata_ttl_seconds", lambda: 3600)
+    warm(app, resource)
+    assert visit(app, resource["id"]).status_code == 302
+    # Behind CKAN's back: nothing purges the file or what is remembered of it.
+    with model.meta.engine.begin() as connection:
+        connection.execute(
+            text("UPDATE package SET state = 'deleted' WHERE id = :id"),
+            {"id": resource["package_id"]},
+        )
+    assert visit(app, resource["id"]).status_code == 404
+
+
+def test_a_click_that_asked_google_looks_again_who_may(app, own_site, resource, monkeypatch):
+    warm(app, resource)
+    with statements() as found:
+        assert visit(app, resource["id"]).status_code == 302
+    assert sum("FROM package " in text for text in found) == 2, found
 
 
 def test_a_few_rows_do_not_ask_for_files_at_all(app, own_site, resource):
