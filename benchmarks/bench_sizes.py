@@ -71,7 +71,8 @@ def fill(place: Place, most: int | None) -> int:
             schema=[bigquery.SchemaField("_id", "INT64"), *fields],
         ),
     )
-    return load.result().output_rows or 0
+    load.result()
+    return load.output_rows or 0
 
 
 def size_of(place: Place, name: str, compression: str) -> int:
