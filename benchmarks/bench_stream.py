@@ -1,194 +1,232 @@
-"""What streaming through CKAN costs: speed, memory, and the time to let go of a connection.
+"""What streaming through CKAN costs: bytes a second beside curl, memory and threads a download.
 
-    python benchmarks/bench_stream.py [--megabytes 512] [--downloads 100]
+    python -m benchmarks.bench_stream [--small]
 
-The storage is a process of its own on loopback, so its work is not counted. Each figure is a
-line on standard output.
+One object lies in an emulator of the benchmark's own. 1 to 500 clients at a time read as much of it
+together, once by curl from the storage server itself and once by ``open_stream`` in a process that
+has a thread a client, as a WSGI server has; the two in turn. Their bytes a second are compared.
+The memory is a client's that reads no more, when all that can be on the way to it has come.
 """
 
 from __future__ import annotations
 
-import argparse
+import datetime as dt
 import json
-import multiprocessing
-import random
 import statistics
+import subprocess
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
-from multiprocessing.connection import Connection
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
-from ckanext.bigquery_datastore.dump.stream import Patience, Source, Stream, open_stream
-from ckanext.bigquery_datastore.dump.transform import to_json, to_xml
-from ckanext.bigquery_datastore.tests.dump.upstream import Answer, Upstream
+from ckanext.bigquery_datastore.dump.stream import (
+    ByteRange,
+    Patience,
+    Source,
+    Stream,
+    open_stream,
+)
 
-PATIENCE = Patience(connect=10, read=60)
+from .alone import run, status
+from .report import Curve, Figure, alternately
+
 MB = 1_000_000
-
-FIELDS = [
-    {"id": "_id", "type": "int"},
-    {"id": "place", "type": "text"},
-    {"id": "text", "type": "text"},
-    {"id": "count", "type": "int4"},
-    {"id": "share", "type": "float8"},
-    {"id": "amount", "type": "numeric"},
-    {"id": "at", "type": "timestamp"},
-    {"id": "valid", "type": "bool"},
-]
+CLIENTS = (1, 10, 50, 100, 200, 500)
+CURL_AT_MOST = 100  # transfers of one curl at a time
 
 
-def storage(parent: Connection, size: int) -> None:
-    """Serve two objects until told to end, and say when the last connection was closed."""
-    with Upstream() as upstream:
-        data = bytes(size)
-        parent.send(
-            (upstream.put("whole", data), upstream.put("silent", data, Answer(stall_after=99)))
-        )
-        while parent.recv() == "closed?":
-            upstream.wait_until(lambda now: now.open_connections == 0)
-            parent.send(time.monotonic())
+# --- our side: a process of its own for each order, so that none has the memory of another
 
 
-def drain(stream: Stream) -> int:
-    with stream:
-        return sum(map(len, stream))
+def opened(url: str, size: int, share: int) -> Stream:
+    patience = Patience(60, 60, first_byte=300)
+    return open_stream([Source(url, size)], ByteRange(0, share - 1), patience)
 
 
-def status(name: str) -> int:
-    with open("/proc/self/status") as lines:
-        return next(int(line.split()[1]) for line in lines if line.startswith(name))
+def warm_up(url: str, size: int) -> None:
+    """What the first stream of a process makes, all others use."""
+    with opened(url, size, min(size, MB)) as stream:
+        for _ in stream:
+            pass
 
 
-def rows(count: int) -> Iterator[bytes]:
-    dice = random.Random(1)
-    for i in range(count):
-        row = {
-            "_id": str(i),
-            "place": f"Ville de Genève {i % 1000}",
-            "text": 'some text with "quotes" & more of it',
-            "count": str(dice.randrange(10**6)),
-            "share": repr(dice.random()),
-            "amount": f"{dice.random() * 100:.2f}",
-            "at": f"2015-01-01T10:00:{i % 60:02d}",
-            "valid": "t",
-        }
-        yield json.dumps(row, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
-
-
-def measure_one(url: str, size: int) -> None:
-    drain(open_stream([Source(url, size, 1)], None, PATIENCE))
-    wall, cpu = time.monotonic(), time.process_time()
-    drain(open_stream([Source(url, size, 1)], None, PATIENCE))
-    wall, cpu = time.monotonic() - wall, time.process_time() - cpu
-    say(
-        "one download", f"{size / MB / wall:.0f} MB/s, {cpu * 1000 * MB / size:.1f} s of CPU per GB"
-    )
-
-
-def measure_many(url: str, size: int, count: int) -> None:
-    share = size // count
-    begin = threading.Event()
-    opened = threading.Barrier(count + 1)
+def read(url: str, size: int, clients: int) -> dict[str, float]:
+    """Each client's share is read by a thread of its own; seconds, and threads that came."""
+    share = size // clients
+    begin, wrong = threading.Event(), []
+    started = threading.Barrier(clients + 1)
 
     def worker() -> None:
         begin.wait()
-        stream = open_stream([Source(url, size, 1)], None, PATIENCE)
-        got = len(next(stream))
-        opened.wait()
-        with stream:
-            while got < share:
-                got += len(next(stream))
+        with opened(url, size, share) as stream:
+            got = len(next(stream))
+            started.wait(600)
+            got += sum(map(len, stream))
+        if got != share:
+            wrong.append(f"{got} of {share} bytes")
 
-    workers = [threading.Thread(target=worker) for _ in range(count)]
+    warm_up(url, size)
+    workers = [threading.Thread(target=worker) for _ in range(clients)]
     for thread in workers:
         thread.start()
-    resident, threads = status("VmRSS:"), status("Threads:")
-    peak = Peak()
+    threads, cpu, begun = status("Threads"), time.process_time(), time.monotonic()
     begin.set()
-    opened.wait()
-    more_threads = status("Threads:") - threads - 1
-    wall = time.monotonic()
+    started.wait(600)
+    more_threads = status("Threads") - threads
     for thread in workers:
         thread.join()
-    wall = time.monotonic() - wall
-    say(
-        f"{count} downloads at once",
-        f"{(peak.end() - resident) / 1024:.0f} MB more memory, {more_threads} more threads, "
-        f"{share * count / MB / wall:.0f} MB/s together",
-    )
+    seconds, cpu = time.monotonic() - begun, time.process_time() - cpu
+    if wrong:
+        raise AssertionError(wrong[0])
+    return {"seconds": seconds, "cpu": cpu, "threads": more_threads}
 
 
-class Peak(threading.Thread):
-    """The most memory that this process has had since this was made, in kilobytes."""
-
-    def __init__(self) -> None:
-        super().__init__(daemon=True)
-        self._most = 0
-        self._ended = threading.Event()
-        self.start()
-
-    def run(self) -> None:
-        while not self._ended.wait(0.02):
-            self._most = max(self._most, status("VmRSS:"))
-
-    def end(self) -> int:
-        self._ended.set()
-        self.join()
-        return self._most
-
-
-def measure_leaving(url: str, size: int, storage_side: Connection) -> None:
-    seconds = []
-    for _ in range(30):
-        stream = open_stream([Source(url, size, 1)], None, PATIENCE)
+def hold(url: str, size: int, clients: int) -> dict[str, float]:
+    """Visitors who have read a little and then nothing: every buffer on the way fills up."""
+    warm_up(url, size)
+    before = status("VmRSS")
+    streams = [opened(url, size, size) for _ in range(clients)]
+    for stream in streams:
         next(stream)
-        left = time.monotonic()
+    held = -1
+    while held != (held := status("VmRSS")):
+        time.sleep(1)
+    for stream in streams:
         stream.close()
-        storage_side.send("closed?")
-        seconds.append(storage_side.recv() - left)
-    say(
-        "a visitor leaves",
-        f"the storage's connection is closed after {statistics.median(seconds) * 1000:.1f} ms "
-        f"(at most {max(seconds) * 1000:.1f} ms)",
+    return {"kib": (held - before) / clients}
+
+
+def apart(doing: str, url: str, size: int, clients: int) -> dict[str, float]:
+    order = json.dumps([doing, url, size, clients])
+    command = [sys.executable, "-m", "benchmarks.bench_stream", "--order", order]
+    return json.loads(subprocess.check_output(command, text=True))
+
+
+# --- curl's side
+
+
+def curl(url: str, size: int, clients: int) -> float:
+    """Seconds that as many transfers take together."""
+    share = size // clients
+    crowds = [min(CURL_AT_MOST, clients - first) for first in range(0, clients, CURL_AT_MOST)]
+    begun = time.monotonic()
+    running = [_curl(url, crowd, share) for crowd in crowds]
+    got = sum(int(size) for one in running for size in one.communicate()[0].split())
+    seconds = time.monotonic() - begun
+    if got != clients * share:
+        raise AssertionError(f"curl got {got} of {clients * share} bytes")
+    return seconds
+
+
+def _curl(url: str, clients: int, share: int) -> subprocess.Popen[str]:
+    one = ["-sSf", "-r", f"0-{share - 1}", "-o", "/dev/null", "-w", "%{size_download}\n", url]
+    command = ["curl", "-sZ", "--parallel-immediate", "--parallel-max", str(clients), *one]
+    for _ in range(clients - 1):
+        command += ["--next", *one]
+    # Its progress goes to stderr, whatever it is told; what it got is compared.
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+
+
+# --- both
+
+
+def stored(size: int, folder: Path) -> tuple[Any, str]:
+    """An emulator with an object of that size, and the object's URL."""
+    from google.auth.credentials import AnonymousCredentials
+    from google.cloud import storage
+    from google.oauth2 import service_account
+
+    from ckanext.bigquery_datastore.tests.emulated import OwnEmulator
+
+    own = OwnEmulator(folder)
+    client = storage.Client(
+        "local", AnonymousCredentials(), client_options={"api_endpoint": own.storage_url}
     )
-
-
-def measure_rewriting(name: str, rewrite: Callable[..., Iterator[bytes]]) -> None:
-    data = b"".join(rows(200_000))
-    chunks = [data[at : at + 65536] for at in range(0, len(data), 65536)]
-    cpu = time.process_time()
-    written = sum(map(len, rewrite(FIELDS, chunks)))
-    cpu = time.process_time() - cpu
-    say(
-        f"rewriting as {name}",
-        f"{len(data) / MB / cpu:.0f} MB/s read, {written / MB / cpu:.0f} MB/s written, "
-        f"{200_000 / cpu:.0f} rows a second on one core",
+    bucket = client.create_bucket("bench-stream")
+    blob = bucket.blob("whole")
+    blob.upload_from_string(bytes(size))
+    signer = service_account.Credentials.from_service_account_file(str(own.key_file))
+    url = blob.generate_signed_url(
+        dt.timedelta(days=1),
+        credentials=signer,
+        version="v4",
+        api_access_endpoint=own.storage_url,
     )
+    return own, url
 
 
-def say(what: str, figure: str) -> None:
-    sys.stdout.write(f"{what}: {figure}\n")
+def compared(url: str, size: int, clients: int, rounds: int) -> tuple[float, float, float, float]:
+    """MB a second through CKAN and by curl, seconds of CPU a GB, and threads that came."""
+    told: list[dict[str, float]] = []
+
+    def by_us() -> float:
+        told.append(apart("read", url, size, clients))
+        return told[-1]["seconds"]
+
+    curl(url, size, clients)
+    streams, curls = alternately(
+        by_us, lambda: curl(url, size, clients), rounds=rounds, measure=lambda action: action()
+    )
+    cpu = statistics.median(one["cpu"] for one in told) * 1000 * MB / size
+    speed, beside = (size / MB / statistics.median(seconds) for seconds in (streams, curls))
+    return speed, beside, cpu, max(one["threads"] for one in told)
 
 
-def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--megabytes", type=int, default=512)
-    options.add_argument("--downloads", type=int, default=100)
-    given = options.parse_args()
-    size = given.megabytes * MB
-    here, there = multiprocessing.get_context("spawn").Pipe()
-    process = multiprocessing.get_context("spawn").Process(target=storage, args=(there, size))
-    process.start()
-    whole, silent = here.recv()
-    measure_one(whole, size)
-    measure_leaving(silent, size, here)
-    measure_many(whole, size, given.downloads)
-    measure_rewriting("json", to_json)
-    measure_rewriting("xml", to_xml)
-    here.send("end")
-    process.join()
+def measure(small: bool) -> Iterator[Figure | Curve]:
+    size, rounds = (16 * MB, 1) if small else (256 * MB, 3)
+    ours, theirs, memory = [], [], []
+    with tempfile.TemporaryDirectory() as folder:
+        own, url = stored(size, Path(folder))
+        try:
+            for clients in CLIENTS[:3] if small else CLIENTS:
+                speed, beside, cpu, threads = compared(url, size, clients, rounds)
+                ours.append((clients, speed))
+                theirs.append((clients, beside))
+                yield Figure(
+                    "streamed through CKAN",
+                    f"{clients} downloads at a time, {size // MB} MB together",
+                    f"{speed:.0f} MB/s, {cpu:.1f} s of CPU a GB",
+                    f"curl from the storage server {beside:.0f} MB/s: {speed / beside:.2f} of it",
+                    "≥ 0.9",
+                    speed >= 0.9 * beside,
+                )
+                if clients == 1:
+                    continue
+                kib = apart("hold", url, size, clients)["kib"]
+                memory.append((clients, kib))
+                yield Figure(
+                    "streamed through CKAN",
+                    f"memory a download, {clients} at a time",
+                    f"{kib:.0f} KiB, {threads:.0f} threads beyond the workers' own",
+                    target="≤ 128 KiB, 0 threads",
+                    reached=kib <= 128 and threads <= 0,
+                )
+        finally:
+            own.end()
+    yield Curve(
+        "Streams at a time",
+        "clients",
+        "MB a second, all together",
+        {"through CKAN": ours, "curl, from the storage server": theirs},
+        "Flat where the storage server or the processor is the limit: one event loop serves all. "
+        "It falls for both where what each connection costs outweighs the little it carries.",
+    )
+    yield Curve(
+        "Memory of a stream",
+        "clients",
+        "KiB a download",
+        {"through CKAN": memory},
+        "It falls and then stays: what a process needs for its first stream is shared by all, and "
+        "a stream's buffers have one size whatever the file's.",
+    )
 
 
 if __name__ == "__main__":
-    main()
+    if "--order" in sys.argv:
+        doing, *order = json.loads(sys.argv[-1])
+        sys.stdout.write(json.dumps({"read": read, "hold": hold}[doing](*order)))
+    else:
+        run(measure, __doc__)
