@@ -22,6 +22,9 @@ from __future__ import annotations
 
 from typing import Any
 
+#: What a request hears whose JSON is nested beyond what Python can go through.
+TOO_DEEP = "more levels of lists and objects than can be read"
+
 
 class BigQueryDatastoreError(Exception):
     """The root: whatever this extension raises on purpose. ``status`` is for HTTP."""

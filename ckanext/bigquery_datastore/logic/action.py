@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,6 +16,7 @@ from ckan.types import Action, Context, DataDict
 from ckanext.bigquery_datastore import config, jobs, loading, purging
 from ckanext.bigquery_datastore.backend import BigQueryBackend, door, told_to_ckan
 from ckanext.bigquery_datastore.backend.table.lookup import is_name
+from ckanext.bigquery_datastore.errors import TOO_DEEP
 from ckanext.bigquery_datastore.logic import schema
 
 
@@ -24,6 +26,7 @@ from ckanext.bigquery_datastore.logic import schema
 @tk.chained_action
 def datastore_search(original: Action, context: Context, data_dict: DataDict) -> Any:
     _check_names(data_dict)
+    _check_numbers(data_dict)
     with _told_of_depth():
         return original(context, data_dict)
 
@@ -35,8 +38,10 @@ datastore_info = datastore_search
 def datastore_create(original: Action, context: Context, data_dict: DataDict) -> Any:
     """Rows that are written are exported before anybody asks, where the site wants that."""
     _check_names(data_dict)
+    _check_records(data_dict)
     has_rows = bool(data_dict.get("records"))
-    result = original(context, data_dict)
+    with _told_of_depth("records"):
+        result = original(context, data_dict)
     # Core answers nothing where it leaves the file to a loader.
     if config.is_active() and has_rows and result and not result.get("dry_run"):
         jobs.prepare_soon(result["resource_id"])
@@ -134,13 +139,30 @@ def _check_loads(data_dict: DataDict) -> None:
 
 
 @contextmanager
-def _told_of_depth() -> Iterator[None]:
+def _told_of_depth(key: str = "filters") -> Iterator[None]:
     """Core reads filters that come as a text before anybody can look at how deep they are."""
     try:
         yield
     except RecursionError as err:
-        sentence = "more levels of lists and objects than can be read"
-        raise tk.ValidationError({"filters": [sentence]}) from err
+        raise tk.ValidationError({key: [TOO_DEEP]}) from err
+
+
+def _check_numbers(data_dict: DataDict) -> None:
+    """Before core's validators, which break on what no number can be made of."""
+    if not config.is_active():
+        return
+    for key in ("limit", "offset"):
+        value = data_dict.get(key)
+        is_blank = isinstance(value, str) and value.isspace()
+        is_endless = isinstance(value, float) and not math.isfinite(value)
+        if is_blank or is_endless or isinstance(value, (list, dict)):
+            raise tk.ValidationError({key: [tk._("Invalid integer")]})
+
+
+def _check_records(data_dict: DataDict) -> None:
+    records = data_dict.get("records")
+    if config.is_active() and records and not isinstance(records, Iterable):
+        raise tk.ValidationError({"records": ["records must be a list of json objects"]})
 
 
 def _check_names(data_dict: DataDict) -> None:

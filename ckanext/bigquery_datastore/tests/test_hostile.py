@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+from ckan.plugins import toolkit as tk
 from ckan.tests import factories
 from ckan.tests.helpers import call_action
 
@@ -88,3 +89,32 @@ def test_no_value_of_a_filter_is_an_error_of_the_sites(app: Any, resource: str, 
                 json={"resource_id": resource, "filters": filters},
             )
             assert answer.status_code < 500, (filters, answer.text)
+
+
+DEEP = "[" * 100_000 + "]" * 100_000
+
+
+@pytest.mark.parametrize("name", ["datastore_search", "datastore_upsert", "datastore_search_sql"])
+def test_json_of_any_depth_is_a_bad_request(app: Any, resource: str, name: str) -> None:
+    body = f'{{"resource_id": "{resource}", "filters": {DEEP}}}'
+    for kind in ("application/json", "application/x-www-form-urlencoded"):
+        answer = app.test_client().post(f"/api/3/action/{name}", data=body, content_type=kind)
+        assert (answer.status_code, "more levels of lists" in answer.text) == (400, True), kind
+
+
+@pytest.mark.parametrize("value", ["1e1000", "-Infinity", "NaN", "[1]", "{}", '"  "', "0.5"])
+def test_what_is_no_number_is_told_as_such(app: Any, resource: str, value: str) -> None:
+    for name in ("limit", "offset"):
+        body = f'{{"resource_id": "{resource}", "{name}": {value}}}'
+        address = "/api/3/action/datastore_search"
+        answer = app.test_client().post(address, data=body, content_type="application/json")
+        assert answer.status_code in (200, 409), (name, answer.text)
+
+
+@pytest.mark.parametrize("records", [5, 0.5, True, float("inf"), "text", {"a": 1}, [[]], [5]])
+@pytest.mark.parametrize("action", ["datastore_create", "datastore_upsert"])
+def test_what_is_no_list_of_records_is_told_as_such(
+    resource: str, action: str, records: Any
+) -> None:
+    with pytest.raises(tk.ValidationError):
+        call_action(action, resource_id=resource, records=records, force=True)

@@ -157,6 +157,11 @@ def told(found: dict[str, Any]) -> Response:
     return _unshared(_json(found, 200))
 
 
+def unreadable(sentence: str) -> Response:
+    """In the form in which CKAN's API says that it cannot read a request's JSON."""
+    return _unshared(_json(f"Bad request: JSON Error: {sentence}", 400))
+
+
 def document(body: bytes, content_type: str, filename: str) -> Response:
     """A small file that is written at once, to be seen or saved."""
     response = Response(body, content_type=content_type)
@@ -250,7 +255,7 @@ def _text(message: str, code: int) -> Response:
     return Response(message + "\n", code, content_type="text/plain; charset=utf-8")
 
 
-def _json(content: dict[str, Any], code: int) -> Response:
+def _json(content: object, code: int) -> Response:
     return Response(json.dumps(content) + "\n", code, content_type="application/json")
 
 

@@ -24,7 +24,12 @@ from ckanext.bigquery_datastore.backend import door
 from ckanext.bigquery_datastore.checking import served
 from ckanext.bigquery_datastore.dump.formats import FORMATS
 from ckanext.bigquery_datastore.dump.plan import DumpPlan
-from ckanext.bigquery_datastore.errors import BadRequest, BigQueryDatastoreError, Crowded
+from ckanext.bigquery_datastore.errors import (
+    TOO_DEEP,
+    BadRequest,
+    BigQueryDatastoreError,
+    Crowded,
+)
 from ckanext.bigquery_datastore.logic.schema import dump_schema, dump_sql_schema
 from ckanext.bigquery_datastore.web import answers, menu
 
@@ -212,7 +217,7 @@ def _validated(schema: Schema, fixed: Mapping[str, str] | None = None) -> dict[s
         params, errors = validate({**tk.request.args.to_dict(), **(fixed or {})}, schema)
     except RecursionError as err:
         # Of Python's reader of JSON, which core's schema uses for filters.
-        raise BadRequest("filters: more levels of lists and objects than can be read") from err
+        raise BadRequest(f"filters: {TOO_DEEP}") from err
     if errors:
         raise BadRequest("\n".join(f"{name}: {' '.join(errors[name])}" for name in errors))
     return params
@@ -225,6 +230,15 @@ def _is_of_plugin() -> bool:
 def _not_found() -> NoReturn:
     """Not there, or not for this visitor: one answer, so that it does not tell which."""
     raise NotFound(tk._("DataStore resource not found"))
+
+
+@bigquery_datastore.app_errorhandler(RecursionError)
+def _too_deep(err: RecursionError) -> Response:
+    """CKAN's API reads a body as JSON, however deep, before any action can look at it."""
+    action = (tk.request.view_args or {}).get("logic_function", "")
+    if not (config.is_active() and action.startswith("datastore_")):
+        raise err
+    return answers.unreadable(TOO_DEEP)
 
 
 @bigquery_datastore.record
