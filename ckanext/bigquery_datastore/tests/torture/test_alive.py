@@ -20,8 +20,8 @@ from ckanext.bigquery_datastore.tests.torture.crowd import Clients, Writer
 
 pytestmark = pytest.mark.usefixtures("non_clean_db", "with_plugins")
 
-# What goes wrong, each with a tenth of the time: the rules are put into force again and again, for
-# so many requests, in an order that is the same in every run.
+# What goes wrong: rules are put into force one after the other, again and again, each for so many
+# requests, in an order that is the same in every run.
 FAULTS: list[dict[str, Any]] = [
     {"service": "storage", "status": 503, "times": 4},
     {"service": "bigquery", "path": "/jobs", "status": 503, "times": 4},
