@@ -43,7 +43,7 @@ STACK = Path(__file__).resolve().parents[3] / ".stack"
 # The emulators need Python 3.11: their own tests run where they can be imported.
 collect_ignore = ["emulator"] if sys.version_info < (3, 11) else []
 
-# What knows nothing of CKAN, and takes its time: `.ci/run` runs it for one of CKAN's versions.
+# What knows little of CKAN, and takes its time: `.ci/run` runs it for one of CKAN's versions.
 ONCE = (
     "emulator/",
     "backend/search/test_generated.py",
@@ -64,6 +64,7 @@ ONCE = (
     "dump/test_thrift.py",
     "dump/test_transform.py",
     "test_docs.py",
+    "torture/",
 )
 
 # Google's clients look here. `. .stack/env` says otherwise where the stack's ports were moved.

@@ -15,7 +15,12 @@ from sqlglot.tokens import TokenType
 from ckanext.bigquery_datastore.backend.sql.rules import NotAllowed
 from ckanext.bigquery_datastore.errors import Invalid
 
+# How large a query may be: reading and writing one takes time in proportion to its tokens, of which
+# ten thousand are a second, and more than that to the outputs of a SELECT.
 LONGEST = 100_000
+MOST_TOKENS = 10_000
+#: PostgreSQL's own (MaxTupleAttributeNumber): https://www.postgresql.org/docs/current/limits.html
+MOST_OUTPUTS = 1664
 
 #: How sqlglot's builders of functions stumble over too few arguments, or too many.
 STUMBLES = (AttributeError, IndexError, KeyError, TypeError, ValueError)
@@ -54,6 +59,8 @@ def parse(text: str) -> Parsed:
         # Half of the time goes into the tokens, which are needed below: they are made once.
         reader = Dialect.get_or_raise(dialect)
         tokens = reader.tokenize(text)
+        if len(tokens) > MOST_TOKENS:
+            raise Invalid({"query": ["The query is too long"]})
         statements = [found for found in reader.parser().parse(tokens, text) if found]
     except SqlglotError as err:
         raise Invalid({"query": [_syntax_error(err)]}) from err
@@ -66,6 +73,9 @@ def parse(text: str) -> Parsed:
     query = statements[0]
     if not isinstance(query, exp.Query) or isinstance(query, exp.Table):
         raise Invalid({"query": ["Query is not a SELECT statement"]})
+    if any(len(select.expressions) > MOST_OUTPUTS for select in query.find_all(exp.Select)):
+        sentence = f"target lists can have at most {MOST_OUTPUTS} entries"
+        raise Invalid({"query": [sentence]})
     # A quoted name keeps its case in PostgreSQL: "CoUnT" is not count.
     for token, following in pairwise(tokens):
         quoted = token.token_type is TokenType.IDENTIFIER and token.text != token.text.lower()

@@ -185,15 +185,19 @@ def stored_names(names: Sequence[str], taken: Sequence[str] = ()) -> list[str]:
     the second gets a number.
     """
     used = {name.lower() for name in taken}
+    # Where to go on looking: of thousands of the same name, none looks at all before it.
+    last: dict[str, int] = {}
     stored = []
     for name in names:
         base = "".join(char if _is_storable(char) else "_" for char in name) or "_"
         if base.upper().startswith(_RESERVED):
             base = f"c{base}"
-        candidate, number = base, 1
+        number = last.get(base.lower(), 1)
+        candidate = base if number == 1 else f"{base}_{number}"
         while candidate.lower() in used:
             number += 1
             candidate = f"{base}_{number}"
+        last[base.lower()] = number
         used.add(candidate.lower())
         stored.append(candidate)
     return stored

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 import pytest
@@ -332,3 +333,33 @@ def test_the_number_of_rows_is_limited(text: str, limit: str) -> None:
 def test_a_syntax_error_names_the_place() -> None:
     with pytest.raises(Invalid, match='syntax error at or near "FROM"'):
         parsed("SELECT ** FROM foobar")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("SELECT 1" + ",1" * 1664, "at most 1664 entries"),
+        ("SELECT 1 UNION SELECT 1" + ",1" * 1664, "at most 1664 entries"),
+        ("SELECT `a`" + ",1" * 1664, "at most 1664 entries"),
+        ("SELECT 1 WHERE 1 IN (1" + ",1" * 5000 + ")", "too long"),
+        ("SELECT 1" + ",1" * 49_990, "too long"),
+        ("[" * 100_000, "too long"),
+        ("(" * 9_999, "nested too deeply"),
+    ],
+)
+def test_a_query_is_no_larger_than_can_be_read_in_a_moment(text, words):
+    begun = time.process_time()
+    with pytest.raises(Invalid, match=words):
+        parsed(text)
+    assert time.process_time() - begun < 5
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["SELECT 1" + ",1" * 1663, "SELECT 1 WHERE 1 IN (1" + ",1" * 4_900 + ")"],
+    ids=["outputs", "values"],
+)
+def test_the_largest_query_takes_seconds_and_not_minutes(text):
+    begun = time.process_time()
+    assert parsed(text).sql()
+    assert time.process_time() - begun < 10

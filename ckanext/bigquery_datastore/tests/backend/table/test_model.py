@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from google.cloud import bigquery
 from hypothesis import HealthCheck, example, given, settings
@@ -51,6 +53,12 @@ def through_bigquery(table: Table) -> Table:
 )
 def test_a_name_cannot_leave_its_quotes(name: str, quoted: str) -> None:
     assert quote_name(name) == quoted
+
+
+def test_thousands_of_columns_of_one_name_are_numbered_in_a_moment():
+    begun = time.process_time()
+    assert stored_names(["n", "n_3", *["N"] * 9_998])[:5] == ["n", "n_3", "N_2", "N_4", "N_5"]
+    assert time.process_time() - begun < 2
 
 
 def test_names_that_bigquery_forbids_or_takes_for_one_another_are_kept_apart() -> None:
