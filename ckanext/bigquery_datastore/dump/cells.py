@@ -69,13 +69,13 @@ def _plain_float(value: float) -> Value:
     return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
 
 
-_BOOLEANS = {"t": True, "f": False, "true": True, "false": False}
+BOOLEANS = {"t": True, "f": False, "true": True, "false": False}
 
 
 def boolean(text: str) -> Value:
     """True or False; ValueError for any other word."""
     try:
-        return _BOOLEANS[text]
+        return BOOLEANS[text]
     except KeyError:
         raise ValueError(f"{text!r} is neither true nor false") from None
 

@@ -25,6 +25,8 @@ as_row_value = cells.row_text
 
 Field = Mapping[str, Any]
 Row = Sequence[Value]
+Texts = Sequence[str | None]
+ReadColumn = Callable[[Texts], Sequence[Value]]
 
 _BOM = b"\xef\xbb\xbf"
 # As core's simplejson: compact, nothing but quotes, backslashes and control characters escaped.
@@ -70,14 +72,13 @@ def to_xml(
     ids = [field["id"] for field in fields]
     has_id = ids[:1] == ["_id"]
     tags = (names or element_names(ids))[has_id:]
-    for block in _Rows(fields, keys, cells.reader).blocks(lines):
+    for block in _Rows(fields, keys, _xml_reader).blocks(lines):
         columns = list(zip(*block, strict=True))
         starts = (
             [f'<row _id="{value}"' for value in columns[0]] if has_id else ["<row"] * len(block)
         )
         elements = [
-            [_element(tag, value) for value in column]
-            for tag, column in zip(tags, columns[has_id:], strict=True)
+            _elements(tag, column) for tag, column in zip(tags, columns[has_id:], strict=True)
         ]
         rows = map("".join, zip(*elements, strict=True)) if elements else [""] * len(block)
         text = "".join(
@@ -95,7 +96,7 @@ class _Rows:
         self,
         fields: Sequence[Field],
         keys: Sequence[str] | None,
-        reader_of: Callable[[str], Callable[[str], Value] | None],
+        reader_of: Callable[[str], ReadColumn | None],
     ) -> None:
         self._names = [field["id"] for field in fields]
         keys = self._names if keys is None else keys
@@ -103,6 +104,7 @@ class _Rows:
             "Row",
             [(f"c{i}", cells.decoded_as(field["type"]), None) for i, field in enumerate(fields)],
             rename={f"c{i}": key for i, key in enumerate(keys)},
+            gc=False,
         )
         self._decoder = msgspec.json.Decoder(row, strict=False)
         self._readers = {
@@ -134,15 +136,20 @@ class _Rows:
         return list(zip(*columns, strict=True))
 
     def _read_column(
-        self, place: int, read: Callable[[str], Value], texts: Sequence[str | None]
+        self, place: int, read: ReadColumn, texts: Sequence[str | None]
     ) -> Sequence[Value]:
         try:
-            return [None if text is None else read(text) for text in texts]
+            return read(texts)
         except (msgspec.MsgspecError, ValueError) as err:
             raise TransformError(
                 f"A value of the column {self._names[place]!r} in a row of the export after the "
                 f"{self._count}th cannot be read: {err}."
             ) from err
+
+
+def _each(read: Callable[[str], Value]) -> ReadColumn:
+    """A column whose cells are read one by one."""
+    return lambda texts: [None if text is None else read(text) for text in texts]
 
 
 def _whole_lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
@@ -162,12 +169,12 @@ def _whole_lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
 # ── json ──────────────────────────────────────────────────────────────────────
 
 
-def _json_reader(ckan_type: str) -> Callable[[str], Value] | None:
-    """As ``cells.reader``, with what msgspec would write otherwise than core already written."""
+def _json_reader(ckan_type: str) -> ReadColumn | None:
+    """As ``_xml_reader``, with what msgspec would write otherwise than core already written."""
     read = cells.reader(ckan_type)
-    if read is None or read is cells.boolean:
-        return read
-    return lambda text: _written(read(text))
+    if read is None:
+        return None
+    return _JSON_READERS.get(read) or _each(lambda text: _written(read(text)))
 
 
 def _written(value: Value) -> Value:
@@ -179,7 +186,58 @@ def _written(value: Value) -> Value:
     return value
 
 
+# msgspec writes a float between these two as Python does, without an exponent.
+_LEAST, _MOST = 1e-4, 1e15
+
+
+def _floats(texts: Texts) -> list[Value]:
+    """As ``_written`` and ``cells.floating`` of each; several times as fast for most numbers."""
+    return [
+        text
+        if text is None
+        else (number if number % 1 else int(number))
+        if (_LEAST <= (number := float(text)) < _MOST or -_MOST < number <= -_LEAST)
+        else _written(cells.floating(text))
+        for text in texts
+    ]
+
+
+def _numbers(texts: Texts) -> list[Value]:
+    """As ``_written`` and ``cells.number`` of each."""
+    return [
+        text
+        if text is None
+        else number
+        if "." in text and (_LEAST <= (number := float(text)) < _MOST or -_MOST < number <= -_LEAST)
+        else _written(cells.number(text))
+        for text in texts
+    ]
+
+
+_TRUTHS: dict[str | None, bool | None] = {None: None, **cells.BOOLEANS}
+
+
+def _booleans(texts: Texts) -> list[Value]:
+    try:
+        return [_TRUTHS[text] for text in texts]
+    except KeyError as err:
+        raise ValueError(f"{err.args[0]!r} is neither true nor false") from None
+
+
+_JSON_READERS: dict[Callable[[str], Value], ReadColumn] = {
+    cells.boolean: _booleans,
+    cells.floating: _floats,
+    cells.number: _numbers,
+}
+
+
 # ── xml ───────────────────────────────────────────────────────────────────────
+
+
+def _xml_reader(ckan_type: str) -> ReadColumn | None:
+    read = cells.reader(ckan_type)
+    return None if read is None else _each(read)
+
 
 # In order: what is cut off or replaced in a column's name to make an element's name of it.
 _NAME_RULES = (
@@ -207,6 +265,27 @@ def element_names(ids: Sequence[str]) -> list[str]:
         names[column] = name
         taken.append(name)
     return [names.get(column, column) for column in ids]
+
+
+_PLAIN = frozenset({int, float, bool, type(None)})
+_TEXT = frozenset({str, type(None)})
+
+
+def _elements(tag: str, column: Sequence[Value]) -> list[str]:
+    """``_element`` of each value; several times as fast where all are of one kind."""
+    nil = f'<{tag} xsi:nil="true" />'
+    kinds = set(map(type, column))
+    if kinds <= _PLAIN:
+        return [nil if value is None else f"<{tag}>{value}</{tag}>" for value in column]
+    if kinds <= _TEXT:
+        whole, empty = "".join(filter(None, column)), f"<{tag} />"
+        if "&" in whole or "<" in whole or ">" in whole:
+            column = [value and _escaped(value) for value in column]
+        return [
+            f"<{tag}>{value}</{tag}>" if value else nil if value is None else empty
+            for value in column
+        ]
+    return [_element(tag, value) for value in column]
 
 
 def _element(tag: str, value: Value, key: str = "") -> str:
