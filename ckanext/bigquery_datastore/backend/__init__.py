@@ -56,15 +56,16 @@ def told_to_ckan() -> Iterator[None]:
         raise tk.ValidationError(
             {"query": ["Invalid query"], "info": {"orig": [gist.without_places(str(err))]}}
         ) from err
-    except OverBudget as err:
-        _answer_429(err.retry_after)
+    except (OutsideError, OverBudget) as err:
+        _answer_as(err.status, err.retry_after)
         raise tk.ValidationError({"datastore": [gist.sentence(err)]}) from err
-    except (BadRequest, OutsideError, TooLarge) as err:
+    except (BadRequest, TooLarge) as err:
         raise tk.ValidationError({"datastore": [gist.sentence(err)]}) from err
 
 
-def _answer_429(retry_after: int) -> None:
-    """Let the refusal that follows be a 429: CKAN's API knows no error of its own for that."""
+def _answer_as(status: int, retry_after: int) -> None:
+    """Let the refusal that follows have this status: CKAN's API knows no error of its own for it,
+    and would call an outage of Google's a conflict (409)."""
     if not has_request_context():
         return
 
@@ -72,7 +73,7 @@ def _answer_429(retry_after: int) -> None:
     def told(response: Response) -> Response:
         # Whoever has caught the error, and shows a page without the rows, is let alone.
         if response.status_code >= 400:
-            response.status_code = 429
+            response.status_code = status
             response.headers["Retry-After"] = str(retry_after)
         return response
 
