@@ -7,7 +7,11 @@ from ckan.types import AuthResult, Context, DataDict
 
 
 def bigquery_load_submit(context: Context, data_dict: DataDict) -> AuthResult:
-    tk.check_access("resource_update", context, {"id": data_dict.get("resource_id")})
+    id = data_dict.get("resource_id")
+    # CKAN's function alone lets people change a deleted dataset without an owner, which its action
+    # does not show them.
+    tk.check_access("resource_show", Context(**context), {"id": id})
+    tk.check_access("resource_update", context, {"id": id})
     return {"success": True}
 
 

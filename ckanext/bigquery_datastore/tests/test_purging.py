@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import logging
+import uuid
 from typing import Any
 
 import pytest
@@ -107,6 +108,12 @@ def test_exports_of_a_private_dataset_stay_when_it_is_changed(app, resource):
     before = exports(resource)
     helpers.call_action("package_patch", id=resource["package_id"], title="Another")
     assert exports(resource) == before != []
+
+
+def test_what_has_exports_goes_among_many_that_have_none(app, resource):
+    published(app, resource)
+    purging.purge([*(str(uuid.uuid4()) for _ in range(20)), resource["id"]])
+    assert exports(resource) == []
 
 
 def test_a_purge_that_fails_is_logged_and_the_action_done_and_a_sweep_mends_it(

@@ -265,7 +265,8 @@ def actions() -> set[str]:
 
 def told(ask: Ask, answer: Any) -> str:
     """Whether an answer lets its visitor in; an answer that is a failure is neither."""
-    if answer.status_code in (401, 403, 404):
+    is_no_table = answer.status_code == 409 and "does not exist" in answer.get_data(as_text=True)
+    if answer.status_code in (401, 403, 404) or (is_no_table and ask.power == "read"):
         return SHUT_OUT
     # BigQuery has no functions and triggers: who may ask for one is told so.
     is_in = answer.status_code < 400 or (ask.power == "rule" and answer.status_code == 409)
