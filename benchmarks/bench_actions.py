@@ -107,6 +107,9 @@ def _upserts(ours: Side, core: Side, small: bool) -> Iterator[Figure]:
     # Half of the records are new.
     for records in (1, 100, 1_000) if small else (1, 1_000, 100_000):
         ids = [side.do(keyed, records // 2) for side in (ours, core)]
+        # Each side has heard of its table before.
+        for side, id in zip((ours, core), ids, strict=True):
+            side.do(upsert, id, 0, 1)
         found, beside = (
             [side.do(upsert, id, 0, records)] for side, id in zip((ours, core), ids, strict=True)
         )

@@ -101,11 +101,12 @@ def measure(small: bool) -> Iterator[Figure | Curve]:
 
 
 def _measure(made: Bed, ours: Side, core: Side, small: bool) -> Iterator[Figure | Curve]:
-    path = str(flights(made.folder, ROWS // 10 if small else ROWS))
+    few = ROWS // 10 if small else ROWS
+    path = str(flights(made.folder, few))
     one = ours.do(put, path)
     beside: dict[str, list[tuple[float, float]]] = {"core on PostgreSQL": [], "here, cold": []}
     for times in (1, TIMES):
-        mine = one if times == 1 else ours.do(multiply, one, times)
+        mine = one if times == 1 else ours.do(multiply, one, few, times)
         theirs = core.do(copy, path, times)
         ours.do(warm_up, mine)
         core.do(warm_up, theirs)

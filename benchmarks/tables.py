@@ -37,7 +37,7 @@ def flights(folder: Path, rows: int = ROWS) -> Path:
 
 
 def put(app: Any, path: str) -> str:
-    """A resource with the rows of the file, loaded by BigQuery as they are."""
+    """A resource with the rows of the file, loaded as they are, in partitions as any table's."""
     from google.cloud import bigquery
 
     from ckanext.bigquery_datastore import clients
@@ -51,22 +51,33 @@ def put(app: Any, path: str) -> str:
     schema += [bigquery.SchemaField(one["id"], kinds[one["type"]]) for one in FIELDS]
     how = bigquery.LoadJobConfig(schema=schema, source_format="CSV", null_marker=MISSING)
     with app.test_request_context():
-        client, place = clients.bigquery_rw(), reference(id)
+        client, place = clients.bigquery_rw(), reference(f"_put_{id}")
         client.load_table_from_file(io.BytesIO(numbered), place, job_config=how).result()
+        _create(id, len(lines), f"SELECT * FROM `{place.dataset_id}.{place.table_id}`")
     return id
 
 
-def multiply(app: Any, id: str, times: int) -> str:
-    """A resource with all rows of another one, again and again."""
+def _create(id: str, rows: int, select: str) -> None:
     from ckanext.bigquery_datastore import clients, config
+    from ckanext.bigquery_datastore.backend.table import layout
+
+    clauses = layout.clauses(layout.partitions(rows), ["_id"])
+    sql = f"CREATE TABLE `{config.dataset()}.{id}`{clauses} AS {select}"
+    clients.bigquery_rw().query(sql).result()
+
+
+def multiply(app: Any, id: str, rows: int, times: int) -> str:
+    """A resource with all rows of another one, again and again."""
+    from ckanext.bigquery_datastore import config
 
     larger = a_resource(app)
     with app.test_request_context():
-        clients.bigquery_rw().query(
-            f"CREATE TABLE `{config.dataset()}.{larger}` AS "
+        _create(
+            larger,
+            rows * times,
             "SELECT ROW_NUMBER() OVER () AS _id, t.* EXCEPT (_id) "
-            f"FROM `{config.dataset()}.{id}` AS t, UNNEST(GENERATE_ARRAY(1, {times})) AS n"
-        ).result()
+            f"FROM `{config.dataset()}.{id}` AS t, UNNEST(GENERATE_ARRAY(1, {times})) AS n",
+        )
     return larger
 
 
