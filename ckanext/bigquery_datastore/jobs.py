@@ -24,7 +24,7 @@ from ckan.lib import jobs
 from ckan.plugins import toolkit as tk
 from redis.exceptions import RedisError
 
-from ckanext.bigquery_datastore import clients, config, downloads
+from ckanext.bigquery_datastore import clients, config, downloads, purging
 from ckanext.bigquery_datastore.backend import door
 from ckanext.bigquery_datastore.backend.table import lookup
 from ckanext.bigquery_datastore.dump.formats import FORMATS
@@ -89,9 +89,25 @@ def prepare(resource_id: str) -> None:
             # Such as geojson, of a table whose rows lie nowhere.
             with suppress(BadRequest):
                 for plan in files(resource_id, format_name):
-                    finished(plan)
+                    if not _finished_for_someone(plan):
+                        return
     except BigQueryDatastoreError as err:
         log.warning("%s is exported when somebody asks, not before: %s", resource_id, err)
+
+
+def _finished_for_someone(plan: downloads.DumpPlan) -> bool:
+    """Make a file ahead of visitors; False where they are gone, and so is then the file.
+
+    What was purged when its dataset was deleted must not come back.
+    """
+    if not door.is_shown(plan.resource_id):
+        return False
+    finished(plan)
+    door.forget_what_was_read()
+    if door.is_shown(plan.resource_id):
+        return True
+    purging.purge([plan.resource_id])
+    return False
 
 
 def files(resource_id: str, format_name: str) -> list[downloads.DumpPlan]:

@@ -35,6 +35,14 @@ def is_live(id: str) -> bool:
     return state is not None and state != model.State.DELETED
 
 
+def is_shown(id: str) -> bool:
+    """Whether the live resource of this id is one of an active dataset, by now."""
+    query = model.Session.query(model.Package.state).join(
+        model.Resource, model.Resource.package_id == model.Package.id
+    )
+    return is_live(id) and query.filter(model.Resource.id == id).scalar() == model.State.ACTIVE
+
+
 def find_resource(name: str) -> str | None:
     """The id of the live resource that a name stands for."""
     return name if is_live(name) else _of_alias(name)

@@ -327,3 +327,15 @@ def test_a_failure_is_a_page_for_a_browser(app, resource, monkeypatch):
 @pytest.mark.ckan_config("ckan.plugins", "datastore bigquery_datastore")
 def test_listed_after_datastore_the_route_is_ours_all_the_same(app, resource):
     assert get(app, resource).status_code == 302
+
+
+def test_a_column_may_be_called_as_our_statements_call_the_table(app):
+    id = factories.Resource()["id"]
+    records = [{"t": "one", "n": 1}, {"t": "two", "n": 2}]
+    helpers.call_action("datastore_create", resource_id=id, force=True, records=records)
+    csv = b"_id,t,n\n1,one,1\n2,two,2\n"
+    assert downloaded(visit(app, id).location)[0] == csv
+    assert visit(app, id, {"limit": "1", "sort": "t desc"}).data == b"_id,t,n\n2,two,2\n"
+    for more in ({"q": "two"}, {"distinct": True, "fields": ["t"], "sort": "t desc", "limit": 1}):
+        found = helpers.call_action("datastore_search", resource_id=id, **more)
+        assert [record["t"] for record in found["records"]] == ["two"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from ckanext.bigquery_datastore.backend.parameters import Parameter
@@ -99,8 +99,24 @@ class Select:
         source = f"FROM ({self._distinct()}) AS {T}" if self.distinct else self._from()
         if shared:
             source = f"FROM (SELECT {T}.*, {named(shared)} {source}) AS {T}"
-        listed = named(outputs(self._values())) if outputs else self._list(render)
-        return f"SELECT {listed} {source}{self._order()}{self._page()}"
+        others = outputs(self._values()) if outputs else {}
+        listed, names = named(others) or self._list(render), tuple(others) or self.aliases
+        if T in map(str.lower, names) and self.order_by:
+            return self._sorted_outside(listed, names, source)
+        return f"SELECT {listed} {source}{self._order(self.order_by)}{self._page()}"
+
+    def _sorted_outside(self, listed: str, names: Sequence[str], source: str) -> str:
+        """ORDER BY would take an output that is called as the table is for the table: the order is
+        computed where the table is known, and looked at where it is not."""
+        keys = stored_names([f"order {n}" for n in range(len(self.order_by))], names)
+        computed = {key: term.sql for key, term in zip(keys, self.order_by, strict=True)}
+        order = [
+            replace(term, sql=quote_name(key))
+            for key, term in zip(keys, self.order_by, strict=True)
+        ]
+        inner = f"SELECT {listed}, {named(computed)} {source}"
+        outer = ", ".join(map(quote_name, names))
+        return f"SELECT {outer} FROM ({inner}){self._order(order)}{self._page()}"
 
     def count_sql(self) -> str:
         """How many rows there are without limit and offset: one row, one column ``total``."""
@@ -140,12 +156,9 @@ class Select:
         )
         return f"FROM {source} AS {T}{moment}{where}"
 
-    def _order(self) -> str:
-        return (
-            f" ORDER BY {', '.join(order.render() for order in self.order_by)}"
-            if self.order_by
-            else ""
-        )
+    @staticmethod
+    def _order(terms: Sequence[Order]) -> str:
+        return f" ORDER BY {', '.join(term.render() for term in terms)}" if terms else ""
 
     def _page(self) -> str:
         if self.limit is None and not self.offset:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -52,6 +53,16 @@ def test_distinct_rows_are_sorted_by_what_was_selected() -> None:
     )
     assert select.count_sql() == (
         "SELECT COUNT(*) AS total FROM (SELECT DISTINCT t.`name` FROM `p.d.t-1` AS t)"
+    )
+
+
+def test_an_output_that_is_called_as_the_table_is_not_taken_for_it_in_the_order() -> None:
+    columns = (TABLE.columns[0], Column("T", types.TYPES["text"], "T"))
+    select = build(replace(TABLE, columns=columns), {"sort": "T desc", "limit": 2})
+    assert select.sql() == (
+        "SELECT `_id`, `T` FROM (SELECT t.`_id` AS `_id`, t.`T` AS `T`, t.`T` AS `order 0`, "
+        "t.`_id` AS `order 1` FROM `p.d.t-1` AS t) ORDER BY `order 0` DESC NULLS FIRST, "
+        "`order 1` ASC NULLS LAST LIMIT 2"
     )
 
 

@@ -41,9 +41,7 @@ def read(text: str) -> Read:
 
     :raises Unreadable: it is not one
     """
-    request = service.ParseRequest(sql_statement=text, options=_language())
-    answer = service.ParseResponse.FromString(_service().call("Parse", request))
-    found = list(_nodes(answer))
+    found = nodes(text)
     kinds = (name for name, _ in found if re.fullmatch("AST.+StatementProto", name))
     return Read(
         next(kinds).removeprefix("AST").removesuffix("Proto"),
@@ -51,6 +49,16 @@ def read(text: str) -> Read:
         frozenset(_path(node.function) for name, node in found if name == _CALL),
         frozenset(node.alias.id_string for name, node in found if name == _CTE),
     )
+
+
+def nodes(text: str) -> list[tuple[str, Any]]:
+    """All of the tree that Google's parser makes of one statement, by the names of its parts.
+
+    :raises Unreadable: it is not one
+    """
+    request = service.ParseRequest(sql_statement=text, options=_language())
+    answer = service.ParseResponse.FromString(_service().call("Parse", request))
+    return list(_nodes(answer))
 
 
 _TABLE, _CALL, _CTE = (
