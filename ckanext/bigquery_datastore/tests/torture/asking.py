@@ -20,8 +20,8 @@ from ckanext.datastore.logic import schema as core_schemas
 from hypothesis import strategies as st
 
 from ckanext.bigquery_datastore.logic import schema
-from ckanext.bigquery_datastore.tests.torture import hostile
-from ckanext.bigquery_datastore.tests.torture.hostile import Targets
+from ckanext.bigquery_datastore.tests.torture import marked
+from ckanext.bigquery_datastore.tests.torture.marked import Targets
 
 _OURS = "ckanext.bigquery_datastore."
 
@@ -108,7 +108,7 @@ def taken_by(action: str) -> set[str]:
 
 def uncovered(flask_app: Any, targets: Targets) -> set[str]:
     """Routes, actions and parameters that nothing is sent to."""
-    known = hostile.parameters(targets)
+    known = marked.parameters(targets)
     of_routes = {rule.endpoint for rule in routes(flask_app)} - set(ROUTES)
     of_actions = {name for name in actions() if not taken_by(name)}
     names = {name for names in ROUTES.values() for name in names}
@@ -124,13 +124,13 @@ def requests(flask_app: Any, targets: Targets) -> st.SearchStrategy[Asked]:
 
 
 def _of_route(rule: Any, targets: Targets) -> st.SearchStrategy[Asked]:
-    known = hostile.parameters(targets)
+    known = marked.parameters(targets)
     names = list(ROUTES[rule.endpoint])
     is_change = "POST" in (rule.methods or ())
     arguments = {
-        "resource_id": hostile.ids(targets.scratch if is_change else targets.tables),
-        "id": hostile.ids((targets.dataset,)),
-        "name": hostile.file_names(targets),
+        "resource_id": marked.ids(targets.scratch if is_change else targets.tables),
+        "id": marked.ids((targets.dataset,)),
+        "name": marked.file_names(targets),
     }
     places = re.findall(r"<(?:[^<>]*:)?(\w+)>", rule.rule)
     methods = sorted(set(rule.methods or ()) - {"OPTIONS"})
@@ -147,7 +147,7 @@ def _of_route(rule: Any, targets: Targets) -> st.SearchStrategy[Asked]:
         return Asked(path=path, query=_query(query), to=rule.endpoint, **rest)
 
     # Whole files are asked for too, but an export each time would be another test.
-    others = hostile.few_of({name: known[name] for name in names if name not in few})
+    others = marked.few_of({name: known[name] for name in names if name not in few})
     asked = st.builds(_mostly_few, st.fixed_dictionaries(few), others)
     return st.builds(
         put,
@@ -155,7 +155,7 @@ def _of_route(rule: Any, targets: Targets) -> st.SearchStrategy[Asked]:
         st.booleans(),
         asked,
         method=st.sampled_from(methods),
-        headers=hostile.headers(targets).map(lambda headers: _pairs({**known_user, **headers})),
+        headers=marked.headers(targets).map(lambda headers: _pairs({**known_user, **headers})),
     )
 
 
@@ -164,10 +164,10 @@ def _mostly_few(few: dict[str, Any], others: dict[str, Any]) -> dict[str, Any]:
 
 
 def _of_action(name: str, targets: Targets) -> st.SearchStrategy[Asked]:
-    known = hostile.parameters(targets)
+    known = marked.parameters(targets)
     is_free = getattr(get_action(name), "side_effect_free", False)
     if not is_free:
-        known["resource_id"] = known["id"] = hostile.ids(targets.scratch)
+        known["resource_id"] = known["id"] = marked.ids(targets.scratch)
     if name == "datastore_create":
         known["fields"] = known["_new_fields"]
     names = taken_by(name) - {"_new_fields"}
@@ -176,7 +176,7 @@ def _of_action(name: str, targets: Targets) -> st.SearchStrategy[Asked]:
         ("resource_id", "sql", "records") if name == "datastore_upsert" else ("resource_id", "sql")
     )
     wanted = {key: known[key] for key in keys if key in names}
-    others = hostile.few_of({key: known[key] for key in sorted(names) if key not in wanted})
+    others = marked.few_of({key: known[key] for key in sorted(names) if key not in wanted})
     # Who may write: a stranger's requests would end at once.
     more = {} if is_free else {"force": True}
     first = {} if is_free else {"Authorization": targets.tokens[0]}
@@ -191,7 +191,7 @@ def _of_action(name: str, targets: Targets) -> st.SearchStrategy[Asked]:
         return Asked("POST", path, "", _pairs(headers), json.dumps(given).encode(), name)
 
     of_query = st.booleans() if is_free else st.just(False)
-    return st.builds(put, st.fixed_dictionaries(wanted), others, of_query, hostile.headers(targets))
+    return st.builds(put, st.fixed_dictionaries(wanted), others, of_query, marked.headers(targets))
 
 
 def _query(given: dict[str, Any]) -> str:

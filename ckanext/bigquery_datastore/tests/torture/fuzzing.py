@@ -24,7 +24,7 @@ from werkzeug.http import parse_options_header
 
 from ckanext.bigquery_datastore.tests.torture import asking, sent
 from ckanext.bigquery_datastore.tests.torture.asking import Asked
-from ckanext.bigquery_datastore.tests.torture.hostile import SCRIPT, Targets
+from ckanext.bigquery_datastore.tests.torture.marked import SCRIPT, Targets
 
 _ROUND = 40
 _MOST_FAULTS = 12

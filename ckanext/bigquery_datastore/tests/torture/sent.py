@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from ckanext.bigquery_datastore.backend.table.model import stored_names
 from ckanext.bigquery_datastore.tests.backend.sql import googlesql
-from ckanext.bigquery_datastore.tests.torture.hostile import BEGIN, END
+from ckanext.bigquery_datastore.tests.torture.marked import BEGIN, END
 
 _GIVEN = re.compile(f"{BEGIN}(.*?){END}", re.DOTALL)
 

@@ -21,8 +21,8 @@ from ckanext.bigquery_datastore import config
 from ckanext.bigquery_datastore.loading import steps
 from ckanext.bigquery_datastore.tests.dump.exporting import Place
 from ckanext.bigquery_datastore.tests.emulated import OwnEmulator
-from ckanext.bigquery_datastore.tests.torture import asking, fuzzing, hostile, sent
-from ckanext.bigquery_datastore.tests.torture.hostile import BEGIN, END, Targets
+from ckanext.bigquery_datastore.tests.torture import asking, fuzzing, marked, sent
+from ckanext.bigquery_datastore.tests.torture.marked import BEGIN, END, Targets
 
 pytestmark = [
     pytest.mark.usefixtures("non_clean_db", "with_plugins", "own_site"),
@@ -48,7 +48,7 @@ def targets(own_site: OwnEmulator) -> Iterator[Targets]:
     dataset = factories.Dataset(owner_org=owner["id"])
     private = factories.Dataset(owner_org=owner["id"], private=True)
     shown, scratch, empty = (
-        factories.Resource(package_id=dataset["id"], name=f"{BEGIN}/../{hostile.SCRIPT}{END}")["id"]
+        factories.Resource(package_id=dataset["id"], name=f"{BEGIN}/../{marked.SCRIPT}{END}")["id"]
         for _ in range(3)
     )
     hidden = factories.Resource(package_id=private["id"])["id"]

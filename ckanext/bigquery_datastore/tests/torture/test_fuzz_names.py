@@ -21,7 +21,7 @@ from werkzeug.datastructures import FileStorage
 from ckanext.bigquery_datastore import config
 from ckanext.bigquery_datastore.loading import steps
 from ckanext.bigquery_datastore.tests.emulated import OwnEmulator
-from ckanext.bigquery_datastore.tests.torture import fuzzing, hostile, sent
+from ckanext.bigquery_datastore.tests.torture import fuzzing, marked, sent
 from ckanext.bigquery_datastore.tests.torture.test_fuzz import faults_of, statements_since
 from ckanext.bigquery_datastore.tests.visiting import visit
 
@@ -32,7 +32,7 @@ pytestmark = [
 ]
 
 NAMES = st.lists(
-    hostile.USER.filter(lambda name: '"' not in name and len(name.encode("utf-8", "replace")) < 60),
+    marked.USER.filter(lambda name: '"' not in name and len(name.encode("utf-8", "replace")) < 60),
     min_size=1,
     max_size=3,
     unique=True,
@@ -104,9 +104,9 @@ def test_names_of_columns_and_aliases_are_given_back_as_they_were(
         looked_at(visitor, id, names, value)
         visitor.call("datastore_delete", resource_id=id, force=True)
 
-    strategy = st.tuples(NAMES, hostile.USER, hostile.USER, hostile.USER)
+    strategy = st.tuples(NAMES, marked.USER, marked.USER, marked.USER)
     fuzzing.seeded(lambda drawn: tried(*drawn), strategy, 7, most)
-    marked = [sql for sql in statements_since(own_site, began) if hostile.BEGIN in sql]
+    marked = [sql for sql in statements_since(own_site, began) if marked.BEGIN in sql]
     faults = faults_of(marked, given)
     ledger.add(
         "tables with hostile names, asked for in each way",
@@ -173,13 +173,13 @@ def _as_sheet(rows: list[list[str]]) -> bytes:
 
 KINDS = {"csv": _as_csv, "json": _as_json, "ndjson": _as_json, "xlsx": _as_sheet, "zip": _as_sheet}
 TABLES = st.lists(
-    st.lists(hostile.TEXT | hostile.USER, min_size=1, max_size=3), min_size=2, max_size=3
+    st.lists(marked.TEXT | marked.USER, min_size=1, max_size=3), min_size=2, max_size=3
 )
 BROKEN = st.sampled_from(
     [b"", b"\0" * 99, b"\xff\xfe\x00", b"[" * 9_000, b'"' + b"x\n" * 99, b"PK"]
 )
 FILES = st.sampled_from(list(KINDS)).flatmap(
-    lambda kind: st.tuples(st.just(kind), TABLES.map(KINDS[kind]) | BROKEN, hostile.USER)
+    lambda kind: st.tuples(st.just(kind), TABLES.map(KINDS[kind]) | BROKEN, marked.USER)
 )
 
 
