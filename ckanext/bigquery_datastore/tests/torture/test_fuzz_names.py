@@ -106,13 +106,13 @@ def test_names_of_columns_and_aliases_are_given_back_as_they_were(
 
     strategy = st.tuples(NAMES, marked.USER, marked.USER, marked.USER)
     fuzzing.seeded(lambda drawn: tried(*drawn), strategy, 7, most)
-    marked = [sql for sql in statements_since(own_site, began) if marked.BEGIN in sql]
-    faults = faults_of(marked, given)
+    texts = [sql for sql in statements_since(own_site, began) if marked.BEGIN in sql]
+    faults = faults_of(texts, given)
     ledger.add(
         "tables with hostile names, asked for in each way",
         tried=visitor.asked,
         lost=len(faults),
-        seen=f"{made} tables, {len(marked)} statements with such names in quotes",
+        seen=f"{made} tables, {len(texts)} statements with such names in quotes",
     )
     assert not faults, "\n\n".join(faults[:5])
     assert made
