@@ -1,4 +1,4 @@
-"""Counts of the whole site, in CKAN's Redis: approximate, and never in anybody's way.
+"""Counts and notes of the whole site, in CKAN's Redis: approximate, never in anybody's way.
 
 A Redis that is down, or silent, breaks no request: it is taken for one that has counted nothing.
 """
@@ -42,6 +42,21 @@ def add(name: str, amount: int, seconds: int) -> int:
             return int(steps.execute()[0])
 
     return _asked(counted) or 0
+
+
+def note(name: str, text: str, seconds: int) -> None:
+    """Have a text known to the whole site, for so many seconds at most."""
+    _asked(lambda client: client.set(_key(name), text, ex=seconds))
+
+
+def noted(name: str) -> str | None:
+    """The text of this name, or None."""
+    found = _asked(lambda client: client.get(_key(name)))
+    return None if found is None else found.decode()
+
+
+def forget(name: str) -> None:
+    _asked(lambda client: client.delete(_key(name)))
 
 
 def _key(name: str) -> str:

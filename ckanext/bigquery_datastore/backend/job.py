@@ -47,6 +47,9 @@ UNKNOWN = (
     "table before you repeat it."
 )
 
+# A statement that reads nothing, is billed for nothing and changes nothing.
+NOTHING = "SELECT 'in the place of a change that was never sent'"
+
 # Sends the job with this id.
 Submit = Callable[[str], Any]
 
@@ -145,6 +148,31 @@ def has_succeeded(client: bigquery.Client, name: str, deadline: float) -> bool:
         if job.error_result is None:
             return True
     return False
+
+
+def settled(client: bigquery.Client, name: str, deadline: float) -> None:
+    """Have nothing run under a name any more that another process used, and that nobody will use.
+
+    A job is waited for. Where there is none, its request may be on the way: BigQuery takes an id
+    once, so one that does nothing takes its place.
+
+    :raises Busy: at the ``deadline`` (monotonic)
+    """
+
+    def submit(job_id: str) -> bigquery.QueryJob:
+        return client.query(NOTHING, job_id=job_id, job_retry=None, **clients.budget())
+
+    for attempt in range(1, ATTEMPTS + 1):
+        job_id = _numbered(name, attempt)
+        job = _submitted(client, submit, job_id, deadline)
+        while job.state != "DONE":
+            if time.monotonic() >= deadline:
+                raise Busy(UNKNOWN)
+            time.sleep(PAUSE_SECONDS)
+            job = _asked(client, job_id) or job
+        is_passing = (job.error_result or {}).get("reason") in PASSING_REASONS
+        if job.query == NOTHING or not is_passing:
+            return
 
 
 def _known(client: bigquery.Client, job_id: str) -> Any | None:

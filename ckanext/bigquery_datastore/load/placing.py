@@ -10,7 +10,7 @@ from ckanext.bigquery_datastore import clients
 from ckanext.bigquery_datastore.backend import job, query
 from ckanext.bigquery_datastore.backend.table import definition
 from ckanext.bigquery_datastore.backend.table.lookup import ID, Column, Table, get_table
-from ckanext.bigquery_datastore.backend.write import lock, numbers, replace
+from ckanext.bigquery_datastore.backend.write import lock, numbers, outlived, replace
 from ckanext.bigquery_datastore.errors import BadRequest
 from ckanext.bigquery_datastore.load import columns
 from ckanext.bigquery_datastore.load.attempt import JOB_SECONDS, Load
@@ -32,7 +32,7 @@ def place(load: Load, read: Read, typed: Typed) -> int:
     count = _rows(load) - (typed.bad - len(read.bad))
     if count <= 0:
         raise BadRequest(f"{read.file['name']} has no rows. Nothing is replaced.")
-    with lock.writing(load.id) as held:
+    with lock.writing(load.id, mine=load.job("put")) as held:
         if job.has_succeeded(load.client, load.job("put"), time.monotonic() + JOB_SECONDS):
             return count
         before = get_table(load.client, load.id)
@@ -62,9 +62,9 @@ def _replaced(load: Load, read: Read, typed: Typed, before: Table | None, held: 
     )
     replace.check_key(load.client, after, rows, JOB_SECONDS)
     held.check()
-    replace.replace_table(
-        load.client, before, after, rows, last, JOB_SECONDS, job_id=load.job("put")
-    )
+    put = load.job("put")
+    with outlived.noted(load.id, put):
+        replace.replace_table(load.client, before, after, rows, last, JOB_SECONDS, job_id=put)
 
 
 def _added(load: Load, read: Read, typed: Typed, before: Table | None, held: lock.Held) -> None:
@@ -95,7 +95,8 @@ def _added(load: Load, read: Read, typed: Typed, before: Table | None, held: loc
     sql = _insert(load, read, typed, after, first)
     if load.wish.mode == "upsert":
         sql = _merge(load, read, typed, after, first)
-    query.write(client, sql, seconds=JOB_SECONDS, job_id=load.job("put"))
+    with outlived.noted(load.id, load.job("put")):
+        query.write(client, sql, seconds=JOB_SECONDS, job_id=load.job("put"))
 
 
 def _brought(table: Table, staged: list[Staged]) -> list[Column]:

@@ -26,6 +26,7 @@ from ckan import model
 from sqlalchemy.exc import DBAPIError
 
 from ckanext.bigquery_datastore.backend.table.lookup import TABLES
+from ckanext.bigquery_datastore.backend.write import outlived
 from ckanext.bigquery_datastore.errors import Busy
 
 log = logging.getLogger(__name__)
@@ -62,10 +63,14 @@ class Held:
 
 
 @contextmanager
-def writing(resource_id: str, seconds: int = WAIT_SECONDS) -> Iterator[Held]:
+def writing(
+    resource_id: str, seconds: int = WAIT_SECONDS, *, mine: str | None = None
+) -> Iterator[Held]:
     """Hold the right to change a table.
 
-    :raises NotReachable: others kept it for longer than ``seconds``
+    :param mine: how the ids of the caller's own jobs begin, where another process may have sent
+        them: the caller looks at those
+    :raises Busy: others kept it for longer than ``seconds``, or a change of theirs outlives them
     """
     # In a transaction (not a session), so that it also works behind a connection pooler.
     with model.meta.engine.connect() as connection:
@@ -80,6 +85,7 @@ def writing(resource_id: str, seconds: int = WAIT_SECONDS) -> Iterator[Held]:
         except DBAPIError as err:
             raise Busy("Other changes of this table take too long. Try again in a moment.") from err
         try:
+            outlived.wait(resource_id, mine)
             yield Held(connection)
         finally:
             # The next download of this process looks at the table as it is now.

@@ -17,7 +17,7 @@ from ckanext.bigquery_datastore.backend.search.select import Select
 from ckanext.bigquery_datastore.backend.table import layout, types
 from ckanext.bigquery_datastore.backend.table.lookup import ID, Column, Table
 from ckanext.bigquery_datastore.backend.table.model import Partitions, quote_name
-from ckanext.bigquery_datastore.backend.write import numbers, records
+from ckanext.bigquery_datastore.backend.write import numbers, outlived, records
 from ckanext.bigquery_datastore.backend.write.records import Batch, Source
 from ckanext.bigquery_datastore.errors import Invalid
 
@@ -38,7 +38,8 @@ def insert(
         first = take(client, table)
     if not dry_run:
         with records.brought(client, batch) as source:
-            query.write(client, insert_sql(table, source, first), source.parameters)
+            sql = insert_sql(table, source, first)
+            outlived.change(client, table.id, sql, source.parameters)
     if not returning:
         return []
     return [_returned(table, row, n) for n, row in enumerate(batch.rows, first)]
@@ -163,9 +164,8 @@ def delete(client: bigquery.Client, select: Select) -> int:
         if where[-1] == "FALSE":
             return 0
     joined = " AND ".join(f"({sql})" for sql in where) or "TRUE"
-    return query.write(
-        client, f"DELETE FROM {table.sql_name} AS t WHERE {joined}", select.parameters
-    )
+    sql = f"DELETE FROM {table.sql_name} AS t WHERE {joined}"
+    return outlived.change(client, table.id, sql, select.parameters)
 
 
 def _places(client: bigquery.Client, select: Select, partitions: Partitions) -> str:

@@ -14,7 +14,7 @@ from ckanext.bigquery_datastore.backend import query
 from ckanext.bigquery_datastore.backend.table import layout
 from ckanext.bigquery_datastore.backend.table.lookup import ID, Column, Table
 from ckanext.bigquery_datastore.backend.table.model import quote_name
-from ckanext.bigquery_datastore.backend.write import numbers, records
+from ckanext.bigquery_datastore.backend.write import numbers, outlived, records
 from ckanext.bigquery_datastore.backend.write.records import Batch, Keyed, Source
 from ckanext.bigquery_datastore.backend.write.statements import (
     as_record,
@@ -72,7 +72,7 @@ def upsert(
         else:
             where = _where(table, touched) if is_looked_for else "TRUE"
             sql = _merge_sql(table, source, None if update_only else first, where)
-        query.write(client, sql, source.parameters)
+        outlived.change(client, table.id, sql, source.parameters)
     if not returning:
         return []
     if records.is_numbered(batch):
