@@ -1,10 +1,11 @@
-"""What differs between the CKAN versions that the extension runs on: known here only."""
+"""What differs between the CKAN versions that the extension runs on, and a gap in all of them."""
 
 from __future__ import annotations
 
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
+from ckan import authz
 from ckan.plugins import toolkit as tk
 
 #: CKAN 2.11 gives ``_links`` and ``total_was_estimated`` with a search; 2.12 does not.
@@ -60,3 +61,15 @@ def _links(limit: int, offset: int) -> dict[str, str]:
     if offset - limit > 0:
         links["prev"] = page(offset - limit)
     return links
+
+
+def gather() -> None:
+    """Have CKAN gather its actions, auth functions and validators now, while there is one thread.
+
+    It does so with the first request that asks for one, and without a lock: a second thread finds
+    some of them meanwhile, and in the place of a plugin's own the one that it stands for
+    (``AuthFunctions._build`` in ckan/authz.py, ``get_action`` in ckan/logic).
+    """
+    authz.auth_functions_list()
+    tk.get_action("datastore_search")
+    tk.get_validator("ignore_missing")

@@ -10,13 +10,14 @@ from ckan.common import CKANConfig
 from ckan.exceptions import CkanConfigurationException
 from ckan.lib.plugins import DefaultTranslation
 from ckan.plugins import toolkit as tk
+from ckan.types import CKANApp
 from ckanext.datastore import plugin as core_plugin
 from ckanext.datastore.backend import DatastoreBackend
 from ckanext.datastore.interfaces import IDatastoreBackend
 from ckanext.datatablesview import plugin as core_view_plugin
 from ckanext.tabledesigner.interfaces import ColumnConstraint, IColumnConstraints
 
-from ckanext.bigquery_datastore import config, jobs, others, withdrawal
+from ckanext.bigquery_datastore import compat, config, jobs, others, withdrawal
 from ckanext.bigquery_datastore.backend import BigQueryBackend
 from ckanext.bigquery_datastore.backend.designer import form
 from ckanext.bigquery_datastore.errors import ConfigError
@@ -34,6 +35,7 @@ from ckanext.bigquery_datastore.web import about, load_views, views
 class BigQueryDatastorePlugin(p.SingletonPlugin, DefaultTranslation):
     p.implements(p.IConfigurer)
     p.implements(p.IConfigurable)
+    p.implements(p.IMiddleware, inherit=True)
     p.implements(p.ITranslation)
     p.implements(IDatastoreBackend, inherit=True)
     p.implements(IColumnConstraints)
@@ -69,6 +71,13 @@ class BigQueryDatastorePlugin(p.SingletonPlugin, DefaultTranslation):
         withdrawal.watch()
         watch.watch()
         others.say_so()
+
+    # IMiddleware
+
+    def make_middleware(self, app: CKANApp, config: Any) -> CKANApp:
+        """Every plugin is loaded, and no request is answered yet."""
+        compat.gather()
+        return app
 
     # IXloader, IDataPusher of DataPusher+
 

@@ -9,8 +9,12 @@ from typing import Any
 
 import pytest
 import requests
+from ckan import authz, logic
 from ckan.cli.cli import ckan
+from ckan.config.middleware import make_app
+from ckan.plugins import toolkit as tk
 from ckan.tests import factories, helpers
+from ckanext.datastore.logic import action as core_action
 
 from ckanext.bigquery_datastore import config
 from ckanext.bigquery_datastore.dump import engine as engine_module
@@ -163,3 +167,14 @@ def test_json_of_a_file_in_parts_is_written_from_all_of_them(app, place, in_part
     resource_id = numbers(place, 3000)
     found: dict[str, Any] = json.loads(fetched(app, resource_id, format="json"))
     assert found["records"] == [[n, f"name {n}"] for n in range(1, 3001)]
+
+
+def test_a_crowd_at_the_first_moment_of_a_process_finds_every_action_and_rule(with_plugins):
+    """CKAN gathers them in the thread of the first request, and others find half of them."""
+    authz.clear_auth_functions_cache()
+    logic.clear_actions_cache()
+    logic.clear_validators_cache()
+    make_app(tk.config)
+    assert "datastore_search" in authz._AuthFunctions._functions
+    assert logic._actions["datastore_search"].__module__ != core_action.__name__
+    assert "ignore_missing" in logic._validators_cache

@@ -12,6 +12,7 @@ from flask import Blueprint, Response, jsonify
 from werkzeug.exceptions import Forbidden, NotFound
 
 from ckanext.bigquery_datastore import config, gist, others
+from ckanext.bigquery_datastore.backend.table.lookup import is_name
 from ckanext.bigquery_datastore.errors import BigQueryDatastoreError
 from ckanext.bigquery_datastore.web import load_words
 
@@ -114,7 +115,8 @@ def _in_place_of_others() -> str | None:
 
 def _found(id: str, resource_id: str) -> Found:
     """The dataset and its resource, for who may change them; an answer of 404 or 403 otherwise."""
-    if not config.is_active():
+    # CKAN asks its database for any name, which takes none with a NUL.
+    if not (config.is_active() and is_name(id) and is_name(resource_id)):
         raise NotFound
     try:
         dataset = tk.get_action("package_show")({}, {"id": id})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 preload_app = True
@@ -15,4 +16,6 @@ def post_fork(server: Any, worker: Any) -> None:
     from ckan import model
 
     del server, worker
+    # CKAN's configuration of logging has silenced it, and with it what CKAN does not catch.
+    logging.getLogger("gunicorn.error").disabled = False
     model.meta.engine.dispose(close=False)  # type: ignore[union-attr]

@@ -81,7 +81,7 @@ def test_every_route_action_and_parameter_is_asked_for(app: Any, targets: Target
 def test_hostile_requests_are_answered_and_stay_where_they_belong(
     app: Any, own_site: OwnEmulator, targets: Targets, ledger: Any, amount: Any
 ) -> None:
-    began = time.time()
+    began, before = time.time(), set(objects())
     most, seconds = amount((300, 25), (100_000, 150))
     if most > 1_000:
         outcome = side_by_side(targets, most // 2, seconds)
@@ -89,7 +89,7 @@ def test_hostile_requests_are_answered_and_stay_where_they_belong(
         outcome = fuzzing.run(app, targets, start=1, most=most, seconds=seconds)
     statements = statements_since(own_site, began)
     marked = [sql for sql in statements if BEGIN in sql or END in sql]
-    faults = [*outcome.faults, *faults_of(marked, outcome.given), *strangers(targets)]
+    faults = [*outcome.faults, *faults_of(marked, outcome.given), *strangers(targets, before)]
     ledger.add(
         "hostile requests to every route and action",
         tried=outcome.asked,
@@ -141,11 +141,15 @@ def faults_of(statements: list[str], given: set[str]) -> list[str]:
     return [fault for fault in seen.values() if fault]
 
 
-def strangers(targets: Targets) -> list[str]:
-    """Objects of the bucket that are not below the prefix of a resource or a query."""
+def objects() -> list[str]:
     place = Place(config.dataset(), config.export_bucket())
+    return [blob.name for blob in place.storage.list_blobs(place.bucket)]
+
+
+def strangers(targets: Targets, before: set[str]) -> list[str]:
+    """New objects of the bucket that are not below the prefix of a resource or a query."""
     own = {id for id in (*targets.tables, *targets.scratch) if re.fullmatch(r"[0-9a-f-]{36}", id)}
-    found = [blob.name for blob in place.storage.list_blobs(place.bucket)]
+    found = [name for name in objects() if name not in before]
     return [
         f"a file that belongs to nobody: {name}"
         for name in found

@@ -171,7 +171,7 @@ def _as_sheet(rows: list[list[str]]) -> bytes:
     return out.getvalue()
 
 
-KINDS = {"csv": _as_csv, "json": _as_json, "ndjson": _as_json, "xlsx": _as_sheet, "zip": _as_sheet}
+KINDS = {"csv": _as_csv, "ndjson": _as_json, "xlsx": _as_sheet}
 TABLES = st.lists(
     st.lists(marked.TEXT | marked.USER, min_size=1, max_size=3), min_size=2, max_size=3
 )

@@ -1,4 +1,4 @@
-"""A change whose process was killed while BigQuery goes on with it: the next writer waits for it."""
+"""A change whose process was killed while BigQuery goes on with it: the next writer waits."""
 
 from __future__ import annotations
 
