@@ -58,6 +58,14 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[LEDGER] = Ledger()
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What cannot be tried in short is for the full form alone."""
+    if not config.getoption("--full"):
+        left = [item for item in items if item.get_closest_marker("full")]
+        items[:] = [item for item in items if item not in left]
+        config.hook.pytest_deselected(items=left)
+
+
 @pytest.fixture()
 def ledger(pytestconfig: pytest.Config) -> Ledger:
     found = pytestconfig.stash[LEDGER]

@@ -8,7 +8,6 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -136,11 +135,7 @@ SITES = {"gunicorn": "redirect", "uvicorn": "accel"}
 
 
 @pytest.fixture(params=list(SITES))
-def run(
-    request: Any, amount: Callable[..., Any], own_site: OwnEmulator, start_site: Any, tmp_path: Path
-) -> Run:
-    if not amount(False, True):
-        pytest.skip("a site of its own and its commands: in the full form")
+def run(request: Any, own_site: OwnEmulator, start_site: Any, tmp_path: Path) -> Run:
     ini = tmp_path / "talkative.ini"
     text = stack_ini("").read_text()
     text = text.replace("keys = root, ckan, ckanext", "keys = root, ckan, ckanext, ours", 1)
@@ -253,6 +248,7 @@ def told(said: dict[str, str], secrets: dict[str, str]) -> list[str]:
     ]
 
 
+@pytest.mark.full
 def test_no_secret_is_in_any_line_of_a_whole_run(run: Run, ledger: Any):
     id = work_of_editors(run)
     work_of_visitors(run, id)
