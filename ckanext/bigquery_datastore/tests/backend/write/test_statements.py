@@ -84,7 +84,7 @@ def test_numbers_are_reserved_before_the_statement_that_uses_them(
 
     sent: list[str] = []
 
-    def killed(client: Any, sql: str, parameters: Any) -> int:
+    def killed(client: Any, sql: str, parameters: Any, **_: Any) -> int:
         sent.append(sql)
         raise Killed
 
