@@ -88,8 +88,8 @@ def impatient() -> Iterator[pytest.MonkeyPatch]:
     """What is down is given up sooner than by default, so that the tests do not take minutes; until
     it is undone."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(clients, "CALL_SECONDS", 0.8)
-        patch.setattr(storage_module, "UPLOAD_SECONDS", 0.8)
+        patch.setattr(clients, "CALL_SECONDS", 1.5)
+        patch.setattr(storage_module, "UPLOAD_SECONDS", 1.5)
         yield patch
 
 
@@ -311,7 +311,7 @@ def test_an_outage_that_begins_at_any_step_is_503_in_seconds_and_harmless(
     with one_whole_file(own_emulator, place):
         with pytest.raises(NotReachable, match="Google does not answer"):
             place.advance(plan)
-        assert time.monotonic() - begun < 8
+        assert time.monotonic() - begun < 15
         assert shown(own_emulator, place) == []
         own_emulator.mend()
         impatient.undo()
@@ -343,7 +343,7 @@ def test_a_service_that_refuses_everything_is_503_in_seconds(
     begun = time.monotonic()
     with pytest.raises(NotReachable):
         place.advance(plan)
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 10
     own_emulator.mend()
     impatient.undo()
     assert place.file("t", "csv") == CSV
@@ -355,7 +355,7 @@ def test_a_service_that_never_answers_is_503_in_seconds(own_emulator, place, imp
     begun = time.monotonic()
     with pytest.raises(NotReachable):
         place.advance(plan)
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 10
 
 
 def test_sources_that_vanish_again_and_again_end_in_a_sentence_and_not_in_a_circle(
