@@ -251,9 +251,9 @@ def test_a_load_waits_for_who_writes(
     waits, may_go = threading.Event(), threading.Event()
     original = lock.writing
 
-    def told(resource_id: str, *rest: Any) -> Any:
+    def told(*args: Any, **named: Any) -> Any:
         waits.set()
-        return original(resource_id, *rest)
+        return original(*args, **named)
 
     def write() -> None:
         with original(resource):
