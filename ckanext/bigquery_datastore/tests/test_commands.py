@@ -202,6 +202,7 @@ def test_purge_asks_first_and_a_dry_run_deletes_nothing(cli, app, own_site, tabl
     assert (names(), requests.get(url, timeout=30).status_code) == (set(), 404)
 
     # Of a resource that is gone: nobody's request deletes it any more.
+    run(cli, "sweep")
     store = Place(config.dataset(), config.export_bucket()).store
     left = f"dumps/{uuid.uuid4()}/csv/00/all-0/data.csv"
     store.create(left, b"left", Headers("text/csv"))
