@@ -43,9 +43,9 @@ STACK = Path(__file__).resolve().parents[3] / ".stack"
 # The emulators need Python 3.11: their own tests run where they can be imported.
 collect_ignore = ["emulator"] if sys.version_info < (3, 11) else []
 
-# What knows little of CKAN, and takes its time: `.ci/run` runs it for one of CKAN's versions.
+# What knows little of CKAN, and takes its time: `.ci/run` runs it for one of CKAN's versions. The
+# two lists take about as long as each other, as do the versions without them.
 ONCE = (
-    "emulator/",
     "backend/search/test_generated.py",
     "backend/search/test_floats.py",
     "backend/sql/test_generated.py",
@@ -54,6 +54,9 @@ ONCE = (
     "backend/sql/test_read_by_google.py",
     "backend/table/test_evaluated.py",
     "backend/table/test_floats.py",
+    "torture/",
+)
+ONCE_ELSEWHERE = (
     "dump/test_parquet.py",
     "dump/test_parquet_groups.py",
     "dump/test_parquet_hostile.py",
@@ -63,8 +66,8 @@ ONCE = (
     "dump/test_storage_faults.py",
     "dump/test_thrift.py",
     "dump/test_transform.py",
+    "emulator/",
     "test_docs.py",
-    "torture/",
 )
 
 # Google's clients look here. `. .stack/env` says otherwise where the stack's ports were moved.
@@ -143,8 +146,11 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     here = Path(__file__).parent
     for item in items:
-        if item.path.relative_to(here).as_posix().startswith(ONCE):
+        path = item.path.relative_to(here).as_posix()
+        if path.startswith(ONCE):
             item.add_marker(pytest.mark.once)
+        if path.startswith(ONCE_ELSEWHERE):
+            item.add_marker(pytest.mark.once_elsewhere)
 
 
 @pytest.fixture(scope="session")

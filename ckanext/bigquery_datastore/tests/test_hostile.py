@@ -61,7 +61,8 @@ def test_no_parameter_of_a_download_is_an_error_of_the_sites(
 ) -> None:
     for name in PARAMETERS:
         answer = visit(app, resource, {"limit": "1", **query(name, VALUES[value])})
-        assert answer.status_code < 500, (name, answer.text)
+        # On a busy machine a search may take too long: come again.
+        assert answer.status_code < 500 or "Retry-After" in answer.headers, (name, answer.text)
 
 
 @pytest.mark.parametrize("value", VALUES)

@@ -89,6 +89,7 @@ def looked_at(url: str) -> Iterator[list[tuple[int, float]]]:
         thread.join()
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(("server", "processes"), [("gunicorn", 4), ("uvicorn", 1)])
 def test_pages_are_answered_and_files_are_whole_while_google_has_a_bad_day(
     _sites: Sites,

@@ -183,6 +183,7 @@ def test_a_write_killed_at_any_call_is_finished_by_the_next_one(
         tried(workers, rows, own_site, amount(3, None), SIDE_BY_SIDE, ledger)
 
 
+@pytest.mark.full
 def test_a_write_whose_job_outlives_its_process_is_not_done_twice(
     own_site: OwnEmulator,
     resources: SimpleQueue[str],
