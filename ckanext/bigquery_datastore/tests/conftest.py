@@ -188,8 +188,9 @@ def heard_in_full(monkeypatch: pytest.MonkeyPatch) -> None:
 def nothing_remembered() -> None:
     """A process that has heard nothing of Google yet."""
     from ckanext.bigquery_datastore import downloads
+    from ckanext.bigquery_datastore.backend.table.lookup import EXISTING
 
-    for remembered in (downloads.TABLES, downloads.FILES):
+    for remembered in (downloads.TABLES, downloads.FILES, EXISTING):
         remembered.clear()
 
 
@@ -420,10 +421,11 @@ def own_site(
     from google.cloud import bigquery, storage
 
     from ckanext.bigquery_datastore import clients, config, downloads
+    from ckanext.bigquery_datastore.backend.table.lookup import EXISTING
 
     def anew() -> None:
         clients.forget()
-        for remembered in (downloads.TABLES, downloads.FILES):
+        for remembered in (downloads.TABLES, downloads.FILES, EXISTING):
             remembered.clear()
 
     for option in (config.CREDENTIALS, config.CREDENTIALS_RO):
