@@ -95,7 +95,10 @@ def test_no_value_of_a_filter_is_an_error_of_the_sites(app: Any, resource: str, 
 DEEP = "[" * 100_000 + "]" * 100_000
 
 
-@pytest.mark.parametrize("name", ["datastore_search", "datastore_upsert", "datastore_search_sql"])
+@pytest.mark.parametrize(
+    "name",
+    ["datastore_search", "datastore_upsert", "datastore_search_sql", "bigquery_load_submit"],
+)
 def test_json_of_any_depth_is_a_bad_request(app: Any, resource: str, name: str) -> None:
     body = f'{{"resource_id": "{resource}", "filters": {DEEP}}}'
     for kind in ("application/json", "application/x-www-form-urlencoded"):

@@ -236,7 +236,7 @@ def _not_found() -> NoReturn:
 def _too_deep(err: RecursionError) -> Response:
     """CKAN's API reads a body as JSON, however deep, before any action can look at it."""
     action = (tk.request.view_args or {}).get("logic_function", "")
-    if not (config.is_active() and action.startswith("datastore_")):
+    if not (config.is_active() and action.startswith(("datastore_", "bigquery_"))):
         raise err
     return answers.unreadable(TOO_DEEP)
 

@@ -20,7 +20,7 @@ from google.cloud import bigquery
 from ckanext.bigquery_datastore import clients, counters
 from ckanext.bigquery_datastore.backend import job, query
 from ckanext.bigquery_datastore.backend.parameters import Parameter
-from ckanext.bigquery_datastore.errors import Busy
+from ckanext.bigquery_datastore.errors import Busy, NotReachable
 
 # For how long the next writer waits. BigQuery ends a job after the time that it was given.
 WAIT_SECONDS = 30
@@ -45,7 +45,7 @@ def noted(table_id: str, name: str) -> Iterator[None]:
     counters.note(_key(table_id), name, KEPT_SECONDS)
     try:
         yield
-    except Busy:
+    except NotReachable:
         raise  # its end is not known
     except Exception:
         counters.forget(_key(table_id))
@@ -64,7 +64,8 @@ def wait(table_id: str, mine: str | None = None) -> None:
     client, deadline = clients.bigquery_rw(), time.monotonic() + WAIT_SECONDS
     look = job.settled if name.startswith(_ONCE) else job.has_succeeded
     try:
-        look(client, name, deadline)
+        with clients.told("a change of data"):
+            look(client, name, deadline)
     except Busy as err:
         raise Busy(
             "BigQuery is still making a change of this table whose process has ended. Nothing was "

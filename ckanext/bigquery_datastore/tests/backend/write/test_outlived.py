@@ -12,7 +12,7 @@ from google.api_core.exceptions import Conflict
 from ckanext.bigquery_datastore import clients, counters
 from ckanext.bigquery_datastore.backend.table.lookup import get_table
 from ckanext.bigquery_datastore.backend.write import lock, outlived
-from ckanext.bigquery_datastore.errors import Busy
+from ckanext.bigquery_datastore.errors import Busy, NotReachable
 
 pytestmark = pytest.mark.usefixtures("non_clean_db", "own_site", "with_plugins")
 
@@ -86,6 +86,25 @@ def test_a_change_that_takes_too_long_is_told_and_later_writers_go_on(own_site, 
     write(table, "upsert")
     assert names(table) == ["a", "b"]
     assert counters.noted(f"changing:{table}") is None
+
+
+def test_an_outage_leaves_the_note_for_the_next_writer(own_site, table):
+    """BigQuery may have taken what it has not answered."""
+    name = f"ckan_change_{uuid.uuid4().hex}"
+    with pytest.raises(NotReachable), outlived.noted(table, name):
+        raise NotReachable("Google does not answer.")
+    assert counters.noted(f"changing:{table}") == name
+    write(table, "upsert")
+    assert (names(table), counters.noted(f"changing:{table}")) == (["a", "b"], None)
+
+
+def test_a_refusal_while_it_is_looked_for_is_told_and_changes_nothing(own_site, table):
+    killed(own_site, table, after_seconds=None)
+    own_site.fault(service="bigquery", path="/jobs", status=403, reason="accessDenied", times=0)
+    with pytest.raises(tk.ValidationError, match="Google"):
+        write(table, "upsert")
+    own_site.mend()
+    assert names(table) == ["a"]
 
 
 def test_a_change_that_has_ended_leaves_no_note(table):
