@@ -10,7 +10,7 @@ from ckanext.bigquery_datastore import clients, purging
 from ckanext.bigquery_datastore.backend import attach as views
 from ckanext.bigquery_datastore.backend import behind
 from ckanext.bigquery_datastore.backend.behind import Behind
-from ckanext.bigquery_datastore.backend.table.lookup import EXISTING, Table, get_table
+from ckanext.bigquery_datastore.backend.table.lookup import Table, get_table
 from ckanext.bigquery_datastore.backend.write import lock
 from ckanext.bigquery_datastore.errors import BadRequest
 
@@ -53,7 +53,6 @@ def detach(id: str) -> str:
         table = get_table(client, id)
         if table is None or not table.attached:
             raise BadRequest(f"No table is attached to the resource {id}. Nothing is removed.")
-        EXISTING.forget(id)
         views.drop_table(client, table)
     purging.purge([id])
     _set_active(id, False)

@@ -21,7 +21,7 @@ from ckanext.bigquery_datastore.backend.search import answer, asked, run
 from ckanext.bigquery_datastore.backend.sql import check
 from ckanext.bigquery_datastore.backend.sql import results as sql_results
 from ckanext.bigquery_datastore.backend.table import attached, lookup
-from ckanext.bigquery_datastore.backend.table.lookup import EXISTING, ID, TABLES, Table
+from ckanext.bigquery_datastore.backend.table.lookup import ID, TABLES, Table
 from ckanext.bigquery_datastore.backend.write import lock
 from ckanext.bigquery_datastore.errors import (
     BadRequest,
@@ -120,7 +120,6 @@ class BigQueryBackend(DatastoreBackend):
             if not is_whole or door.is_live(id):
                 attached.check_writable(table)
             if is_whole:
-                EXISTING.forget(id)
                 attach.drop_table(clients.bigquery_rw(), table)
             else:
                 change.delete_rows(clients.bigquery_rw(), context, table, data_dict)
@@ -129,7 +128,6 @@ class BigQueryBackend(DatastoreBackend):
     def drop_orphan(self, id: str) -> None:
         """Drop a table that belongs to no resource; the caller knows who may wish that."""
         with told_to_ckan(), lock.writing(id):
-            EXISTING.forget(id)
             attach.drop_table(clients.bigquery_rw(), _own_table(clients.bigquery_rw(), id))
 
     def create_function(self, name: str, definition: str, **kwargs: Any) -> None:
@@ -195,10 +193,13 @@ class BigQueryBackend(DatastoreBackend):
     def resource_exists(self, id: str) -> bool:
         """Whether the resource of this id, deleted or not, has a table."""
         with told_to_ckan():
-            # Core asks before each action; whoever then finds no table says so.
-            return door.resource(id) is not None and bool(
-                EXISTING.get(id, lambda: _recent_table(id) is not None or None)
-            )
+            resource = door.resource(id)
+            if resource is None:
+                return False
+            # Core asks before each action: CKAN's own note saves a question to Google. Whoever then
+            # finds no table says so.
+            is_noted = door.is_live(id) and (resource.extras or {}).get("datastore_active")
+            return bool(is_noted) or _recent_table(id) is not None
 
     def is_orphan(self, id: str) -> bool:
         """Whether a table belongs to no resource, or to a deleted one."""

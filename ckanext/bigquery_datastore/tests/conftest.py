@@ -188,9 +188,8 @@ def heard_in_full(monkeypatch: pytest.MonkeyPatch) -> None:
 def nothing_remembered() -> None:
     """A process that has heard nothing of Google yet."""
     from ckanext.bigquery_datastore import downloads
-    from ckanext.bigquery_datastore.backend.table.lookup import EXISTING
 
-    for remembered in (downloads.TABLES, downloads.FILES, EXISTING):
+    for remembered in (downloads.TABLES, downloads.FILES):
         remembered.clear()
 
 
@@ -421,11 +420,10 @@ def own_site(
     from google.cloud import bigquery, storage
 
     from ckanext.bigquery_datastore import clients, config, downloads
-    from ckanext.bigquery_datastore.backend.table.lookup import EXISTING
 
     def anew() -> None:
         clients.forget()
-        for remembered in (downloads.TABLES, downloads.FILES, EXISTING):
+        for remembered in (downloads.TABLES, downloads.FILES):
             remembered.clear()
 
     for option in (config.CREDENTIALS, config.CREDENTIALS_RO):

@@ -16,7 +16,6 @@ import requests
 from ckan.tests import factories
 
 from ckanext.bigquery_datastore import config, downloads
-from ckanext.bigquery_datastore.backend.table.lookup import EXISTING
 from ckanext.bigquery_datastore.cli import bigquery as commands
 from ckanext.bigquery_datastore.dump.objects import Headers
 from ckanext.bigquery_datastore.tests.conftest import stack_ini
@@ -36,7 +35,7 @@ def filled(resource: dict[str, Any]) -> str:
         f"CREATE TABLE `{place.dataset}.{resource['id']}` AS SELECT n AS _id, "
         f"CONCAT('name ', CAST(n AS STRING)) AS name FROM UNNEST(GENERATE_ARRAY(1, {ROWS})) AS n"
     ).result()
-    for remembered in (downloads.TABLES, downloads.FILES, EXISTING):
+    for remembered in (downloads.TABLES, downloads.FILES):
         remembered.clear()
     return resource["id"]
 

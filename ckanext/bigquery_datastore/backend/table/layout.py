@@ -9,7 +9,7 @@ https://cloud.google.com/bigquery/docs/reference/standard-sql/dml-syntax#partiti
 How wide: a job may change 4,000 partitions, rows beyond the last range (``__UNPARTITIONED__``) and
 without a number (``__NULL__``) being one each: with ``RANGES`` no job ever changes more. A job that
 replaces a table spends one of 30,000 changes a day for each partition that it writes: a table that
-is made with its rows gets ``AT_FIRST`` of them, can be loaded sixty times a day, and grows to eight
+is made with its rows gets ``AT_FIRST`` of them, can be loaded forty times a day, and grows to five
 times its size. https://cloud.google.com/bigquery/quotas#partitioned_tables
 
 BigQuery advises against partitions below 10 GB, as their number makes reading metadata slower. Of
@@ -27,8 +27,8 @@ from itertools import pairwise
 from ckanext.bigquery_datastore.backend.table.model import ID, Partitions, Table, quote_name
 
 RANGES = 3_998
-AT_FIRST = 500
-NARROWEST = 20_000
+AT_FIRST = 700
+NARROWEST = 14_000
 
 #: Ranges of ``_id`` that one statement names; beyond it, those that lie closest become one.
 MOST_RANGES = 100

@@ -29,7 +29,6 @@ from ckanext.bigquery_datastore.errors import BadRequest
 from ckanext.bigquery_datastore.recent import Recent
 
 __all__ = [
-    "EXISTING",
     "ID",
     "TABLES",
     "Column",
@@ -50,9 +49,6 @@ _NAME_BYTES = 1_024
 
 # Tables by the id of their resource, as this process heard of them a moment ago.
 TABLES: Recent[Table] = Recent()
-
-# Which resources have a table: rows and columns may change meanwhile.
-EXISTING: Recent[bool] = Recent()
 
 
 def _column_from_api(api: bigquery.SchemaField, long: Mapping[str, Any]) -> Column:
