@@ -41,6 +41,8 @@ def options(version: Version, is_postgresql: bool) -> dict[str, str]:
         "ckan.plugins": "bigquery_datastore datastore",
         # These tests read a download from the answer itself.
         "ckanext.bigquery_datastore.delivery": "stream",
+        # Core ends the header of its CSV otherwise than its rows.
+        "ckanext.bigquery_datastore.core_line_ends": "true",
         # Core names a file by its resource.
         "ckanext.bigquery_datastore.filename_template": "{resource_id}",
         # Some expect of a SELECT without an order that of PostgreSQL's storage.
