@@ -99,6 +99,9 @@ def check_readable_by_sql(ids: list[str]) -> None:
 def forget_what_was_read() -> None:
     """Before a wait: neither hold a connection to CKAN's database, nor trust what it said."""
     model.Session.rollback()
+    # Outside of a transaction, as after a commit, the rollback forgets nothing: CKAN's session
+    # keeps what it has committed.
+    model.Session.expire_all()
 
 
 def may_be_alias(name: str) -> bool:

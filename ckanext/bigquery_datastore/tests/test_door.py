@@ -238,8 +238,9 @@ def test_a_file_is_not_given_when_its_data_were_withdrawn_while_it_was_made(
     monkeypatch.setattr(downloads, "engine", Meanwhile)
     assert visit(app, private["id"]).status_code == 404
     call_action("package_patch", id=private["package_id"], private=False)
-    # What a process remembers, it looks nothing up for: nothing can happen meanwhile.
-    downloads.FILES.clear()
+    # What a process heard of a moment ago, it looks nothing up for: nothing can happen meanwhile.
+    monkeypatch.setattr(downloads, "at_hand", lambda plan: None)
+    monkeypatch.setattr(downloads.watch, "seen", lambda plan: None)
     assert visit(app, private["id"], suffix="/status").status_code == 404
 
 
