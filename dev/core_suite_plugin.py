@@ -15,10 +15,13 @@ from __future__ import annotations
 import configparser
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from ckanext.bigquery_datastore.tests import pace
 
 IS_BIGQUERY = os.environ.get("CORE_SUITE_BACKEND") == "bigquery"
 EXCLUDED = Path(__file__).with_name("core_suite_excluded.txt")
@@ -38,6 +41,16 @@ def excluded() -> dict[str, str]:
         if bar and not line.startswith("#") and only in ("", version):
             found[name] = reason.strip()
     return found
+
+
+def pytest_sessionstart() -> None:
+    pace.keep()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(nextitem: pytest.Item | None) -> Iterator[None]:
+    with pace.until(nextitem):
+        return (yield)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

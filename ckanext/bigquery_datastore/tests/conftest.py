@@ -143,6 +143,12 @@ def pytest_sessionstart(session: pytest.Session) -> None:
             pytest.exit(f"{name} does not answer at {address}: run `make services` first.", 3)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(nextitem: pytest.Item | None) -> Iterator[None]:
+    with pace.until(nextitem):
+        return (yield)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     here = Path(__file__).parent
     for item in items:
