@@ -139,8 +139,9 @@ def delivery() -> str:
     return _one_of(DELIVERY, DELIVERIES)
 
 
-def wait_seconds() -> int:
-    return _number(WAIT_SECONDS, 1, 300)
+def wait_seconds(*, holds_thread: bool = True) -> int:
+    """For how long a request may wait; without the option, longer where that holds no thread."""
+    return _number(WAIT_SECONDS, 1, 300, default=20 if holds_thread else 50)
 
 
 def metadata_ttl_seconds() -> int:

@@ -12,11 +12,12 @@ import asyncio
 import logging
 import os
 import threading
-from asyncio import selector_events
+from asyncio import selector_events, transports
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partialmethod
 from typing import TypeVar
 
 import anyio
@@ -34,6 +35,10 @@ THREADS = 4
 # What is read of a connection at once: it lies in memory while a slow reader takes the bytes before
 # it. asyncio would read 256 KiB, which is most of what a stream holds.
 READ_BYTES = 32 * 1024
+
+# What waits to be sent to a slow reader before no more is written; one chunk may lie above it.
+# asyncio lets 64 KiB wait.
+UNSENT_BYTES = 8 * 1024
 
 log = logging.getLogger(__name__)
 
@@ -137,7 +142,7 @@ def _start() -> Loop:
 @asynccontextmanager
 async def _made() -> AsyncIterator[Loop]:
     _keep_signatures_out_of_logs()
-    _read_little()
+    _hold_little()
     callers = _callers()
     try:
         async with _client() as client, BlockingPortal() as portal:
@@ -157,8 +162,8 @@ def _callers() -> ThreadPoolExecutor:
     return callers
 
 
-def _read_little() -> None:
-    """Bound what a connection reads ahead, which no option of asyncio, anyio or httpx does."""
+def _hold_little() -> None:
+    """Bound what a connection holds, which no option of asyncio, anyio, httpx or uvicorn does."""
     if type(asyncio.get_running_loop()).__module__.startswith("uvloop"):
         log.warning(
             "This server runs on uvloop, which reads up to 8 MB ahead for each slow reader of a "
@@ -167,6 +172,8 @@ def _read_little() -> None:
         return
     transport = selector_events._SelectorSocketTransport  # type: ignore[attr-defined]
     transport.max_size = READ_BYTES
+    limit = transports._FlowControlMixin._set_write_buffer_limits  # type: ignore[attr-defined]
+    transport._set_write_buffer_limits = partialmethod(limit, high=UNSENT_BYTES)
 
 
 def _client() -> httpx.AsyncClient:

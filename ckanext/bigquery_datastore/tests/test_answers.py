@@ -171,7 +171,7 @@ def test_the_status_of_a_file_tells_of_it(app, resource):
 
 
 def test_a_few_rows_that_take_too_long_are_503_with_a_way_out(app, resource, slow, monkeypatch):
-    monkeypatch.setattr(config, "wait_seconds", lambda: 1)
+    monkeypatch.setattr(config, "wait_seconds", lambda **_: 1)
     answer = visit(app, resource["id"], "limit=1")
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "10")
     assert "Without limit they are exported" in answer.text

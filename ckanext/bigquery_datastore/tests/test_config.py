@@ -87,7 +87,7 @@ def test_a_number_is_taken_from_its_least_to_its_most(monkeypatch, name):
 def test_without_any_option_the_defaults_hold():
     assert config.url_expiry_hours() == 1
     assert config.delivery() == "redirect"
-    assert config.wait_seconds() == 20
+    assert (config.wait_seconds(), config.wait_seconds(holds_thread=False)) == (20, 50)
     assert config.metadata_ttl_seconds() == 5
     assert config.volatile_ttl_seconds() == 300
     assert config.order() == "_id"

@@ -267,7 +267,7 @@ def test_a_missing_bucket_is_said(app, resource):
 
 def test_a_script_is_sent_back_to_the_same_url_and_gets_the_file(app, resource, monkeypatch):
     slowly(monkeypatch, "3")
-    monkeypatch.setattr(config, "wait_seconds", lambda: 1)
+    monkeypatch.setattr(config, "wait_seconds", lambda **_: 1)
     hops, answer = 0, get(app, resource, "?bom=true")
     while answer.status_code == 302 and "_hop" in answer.location:
         assert answer.headers["Retry-After"]
@@ -283,7 +283,7 @@ def test_a_script_is_sent_back_to_the_same_url_and_gets_the_file(app, resource, 
 
 def test_after_the_last_hop_a_script_is_told_to_come_back(app, resource, monkeypatch):
     slowly(monkeypatch, "60")
-    monkeypatch.setattr(config, "wait_seconds", lambda: 0)
+    monkeypatch.setattr(config, "wait_seconds", lambda **_: 0)
     answer = get(app, resource, "?_hop=8")
     assert answer.status_code == 503
     assert int(answer.headers["Retry-After"]) > 0

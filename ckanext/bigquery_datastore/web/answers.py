@@ -17,7 +17,7 @@ from ckan.plugins import toolkit as tk
 from flask import Response
 from werkzeug.http import is_resource_modified
 
-from ckanext.bigquery_datastore import config, downloads, gist
+from ckanext.bigquery_datastore import config, downloads, gist, handover
 from ckanext.bigquery_datastore.dump.plan import DumpPlan, disposition
 from ckanext.bigquery_datastore.errors import (
     BigQueryDatastoreError,
@@ -57,9 +57,8 @@ def patience() -> float:
     """For how many seconds this request may wait for its file."""
     if wants_no_wait():
         return 0
-    return (
-        min(config.wait_seconds(), BROWSER_WAIT_SECONDS) if to_browser() else config.wait_seconds()
-    )
+    seconds = config.wait_seconds(holds_thread=handover.of(tk.request.environ) is None)
+    return min(seconds, BROWSER_WAIT_SECONDS) if to_browser() else seconds
 
 
 def is_unchanged(plan: DumpPlan) -> bool:
