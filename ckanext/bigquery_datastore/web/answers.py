@@ -7,6 +7,7 @@ is decided anew for every request.
 from __future__ import annotations
 
 import json
+import random
 import time
 from collections.abc import Iterable
 from typing import Any
@@ -57,7 +58,11 @@ def patience() -> float:
     """For how many seconds this request may wait for its file."""
     if wants_no_wait():
         return 0
-    seconds = config.wait_seconds(holds_thread=handover.of(tk.request.environ) is None)
+    holds_thread = handover.of(tk.request.environ) is None
+    seconds: float = config.wait_seconds(holds_thread=holds_thread)
+    if not holds_thread:
+        # Of a crowd that came at once, not all come back at once.
+        seconds *= random.uniform(0.75, 1)
     return min(seconds, BROWSER_WAIT_SECONDS) if to_browser() else seconds
 
 
