@@ -26,6 +26,7 @@ as_row_value = cells.row_text
 Field = Mapping[str, Any]
 Row = Sequence[Value]
 Texts = Sequence[str | None]
+Read = Callable[[str], Value]
 ReadColumn = Callable[[Texts], Sequence[Value]]
 
 _BOM = b"\xef\xbb\xbf"
@@ -72,19 +73,16 @@ def to_xml(
     ids = [field["id"] for field in fields]
     has_id = ids[:1] == ["_id"]
     tags = (names or element_names(ids))[has_id:]
+    start = '<row _id="%s"' if has_id else "<row"
+    forms = _Forms(start, tags)
     for block in _Rows(fields, keys, _xml_reader).blocks(lines):
         columns = list(zip(*block, strict=True))
-        starts = (
-            [f'<row _id="{value}"' for value in columns[0]] if has_id else ["<row"] * len(block)
-        )
-        elements = [
-            _elements(tag, column) for tag, column in zip(tags, columns[has_id:], strict=True)
-        ]
-        rows = map("".join, zip(*elements, strict=True)) if elements else [""] * len(block)
-        text = "".join(
-            f"{start}>{row}</row>\n" if row else f"{start} />\n"
-            for start, row in zip(starts, rows, strict=True)
-        )
+        texts = [*columns[:has_id], *map(_texts, columns[has_id:])]
+        if tags and None not in texts:
+            cells = zip(*filter(None, texts), strict=True)
+            text = "".join([forms.full % row if _is_full(row) else forms.of(row) for row in cells])
+        else:
+            text = "".join([_row(start, tags, row[:has_id], row[has_id:]) for row in block])
         yield text.encode("utf-8", "xmlcharrefreplace")
     yield b"</data>\n"
 
@@ -147,7 +145,7 @@ class _Rows:
             ) from err
 
 
-def _each(read: Callable[[str], Value]) -> ReadColumn:
+def _each(read: Read) -> ReadColumn:
     """A column whose cells are read one by one."""
     return lambda texts: [None if text is None else read(text) for text in texts]
 
@@ -174,7 +172,7 @@ def _json_reader(ckan_type: str) -> ReadColumn | None:
     read = cells.reader(ckan_type)
     if read is None:
         return None
-    return _JSON_READERS.get(read) or _each(lambda text: _written(read(text)))
+    return _at_once(read, lambda text: _written(read(text)))
 
 
 def _written(value: Value) -> Value:
@@ -190,26 +188,26 @@ def _written(value: Value) -> Value:
 _LEAST, _MOST = 1e-4, 1e15
 
 
-def _floats(texts: Texts) -> list[Value]:
-    """As ``_written`` and ``cells.floating`` of each; several times as fast for most numbers."""
+def _floats(texts: Texts, rest: Read) -> list[Value]:
+    """As ``cells.floating`` of each; several times as fast for most numbers."""
     return [
         text
         if text is None
         else (number if number % 1 else int(number))
         if (_LEAST <= (number := float(text)) < _MOST or -_MOST < number <= -_LEAST)
-        else _written(cells.floating(text))
+        else rest(text)
         for text in texts
     ]
 
 
-def _numbers(texts: Texts) -> list[Value]:
-    """As ``_written`` and ``cells.number`` of each."""
+def _numbers(texts: Texts, rest: Read) -> list[Value]:
+    """As ``cells.number`` of each."""
     return [
         text
         if text is None
         else number
         if "." in text and (_LEAST <= (number := float(text)) < _MOST or -_MOST < number <= -_LEAST)
-        else _written(cells.number(text))
+        else rest(text)
         for text in texts
     ]
 
@@ -217,18 +215,24 @@ def _numbers(texts: Texts) -> list[Value]:
 _TRUTHS: dict[str | None, bool | None] = {None: None, **cells.BOOLEANS}
 
 
-def _booleans(texts: Texts) -> list[Value]:
+def _booleans(texts: Texts, rest: Read) -> list[Value]:
     try:
         return [_TRUTHS[text] for text in texts]
     except KeyError as err:
         raise ValueError(f"{err.args[0]!r} is neither true nor false") from None
 
 
-_JSON_READERS: dict[Callable[[str], Value], ReadColumn] = {
+_AT_ONCE: dict[Read, Callable[[Texts, Read], list[Value]]] = {
     cells.boolean: _booleans,
     cells.floating: _floats,
     cells.number: _numbers,
 }
+
+
+def _at_once(read: Read, rest: Read) -> ReadColumn:
+    """A column's cells read by ``rest``, and most of them faster, where there is a way for that."""
+    all_ = _AT_ONCE.get(read)
+    return (lambda texts: all_(texts, rest)) if all_ else _each(rest)
 
 
 # ── xml ───────────────────────────────────────────────────────────────────────
@@ -236,7 +240,7 @@ _JSON_READERS: dict[Callable[[str], Value], ReadColumn] = {
 
 def _xml_reader(ckan_type: str) -> ReadColumn | None:
     read = cells.reader(ckan_type)
-    return None if read is None else _each(read)
+    return None if read is None else _at_once(read, read)
 
 
 # In order: what is cut off or replaced in a column's name to make an element's name of it.
@@ -267,25 +271,56 @@ def element_names(ids: Sequence[str]) -> list[str]:
     return [names.get(column, column) for column in ids]
 
 
-_PLAIN = frozenset({int, float, bool, type(None)})
-_TEXT = frozenset({str, type(None)})
+_SIMPLE = frozenset({str, int, float, bool, type(None)})
+_PATTERNS = 1_000
 
 
-def _elements(tag: str, column: Sequence[Value]) -> list[str]:
-    """``_element`` of each value; several times as fast where all are of one kind."""
-    nil = f'<{tag} xsi:nil="true" />'
+def _texts(column: Sequence[Value]) -> Sequence[Value] | None:
+    """The values of a column as what stands in their elements; None where some are elements."""
     kinds = set(map(type, column))
-    if kinds <= _PLAIN:
-        return [nil if value is None else f"<{tag}>{value}</{tag}>" for value in column]
-    if kinds <= _TEXT:
-        whole, empty = "".join(filter(None, column)), f"<{tag} />"
-        if "&" in whole or "<" in whole or ">" in whole:
-            column = [value and _escaped(value) for value in column]
-        return [
-            f"<{tag}>{value}</{tag}>" if value else nil if value is None else empty
-            for value in column
-        ]
-    return [_element(tag, value) for value in column]
+    if not kinds <= _SIMPLE:
+        return None
+    if str not in kinds:
+        return column
+    whole = "".join([value for value in column if type(value) is str])
+    if "&" in whole or "<" in whole or ">" in whole:
+        return [_escaped(value) if type(value) is str else value for value in column]
+    return column
+
+
+def _is_full(row: Row) -> bool:
+    return None not in row and "" not in row
+
+
+class _Forms:
+    """What rows are filled into, by where they have NULLs and empty texts: in one step a row, which
+    is several times as fast as cell by cell."""
+
+    def __init__(self, start: str, tags: Sequence[str]) -> None:
+        self._start = start
+        self._tags = [tag.replace("%", "%%") for tag in tags]
+        self._first = start.count("%s")
+        self._known: dict[tuple[int, ...], str] = {}
+        self.full = self._made([0] * (self._first + len(tags)))
+
+    def of(self, row: Row) -> str:
+        kinds = tuple([1 if value is None else 2 if value == "" else 0 for value in row])
+        form = self._known.get(kinds)
+        if form is None:
+            if len(self._known) >= _PATTERNS:
+                self._known.clear()
+            form = self._known[kinds] = self._made(kinds)
+        return form % tuple([value for value in row if value is not None and value != ""])
+
+    def _made(self, kinds: Sequence[int]) -> str:
+        ways = ("<{0}>%s</{0}>", '<{0} xsi:nil="true" />', "<{0} />")
+        pairs = zip(self._tags, kinds[self._first :], strict=True)
+        return f"{self._start}>{''.join(ways[kind].format(tag) for tag, kind in pairs)}</row>\n"
+
+
+def _row(start: str, tags: Sequence[str], id: Row, values: Sequence[Value]) -> str:
+    elements = "".join(map(_element, tags, values))
+    return start % tuple(id) + (f">{elements}</row>\n" if elements else " />\n")
 
 
 def _element(tag: str, value: Value, key: str = "") -> str:

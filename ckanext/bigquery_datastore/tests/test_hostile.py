@@ -72,24 +72,23 @@ def test_no_parameter_of_a_search_is_an_error_of_the_sites(
     address = "/api/3/action/datastore_search"
     for name in PARAMETERS:
         asked = {"resource_id": resource, **query(name, VALUES[value])}
-        answer = app.test_client().get(address, query_string=asked)
-        assert answer.status_code < 500, (name, answer.text)
         answer = app.test_client().post(address, json={**asked, name: VALUES[value]})
         assert answer.status_code < 500, (name, answer.text)
+        if name in ("q", "filters", "sort"):  # the others come to the same either way
+            answer = app.test_client().get(address, query_string=asked)
+            assert answer.status_code < 500, (name, answer.text)
 
 
 @pytest.mark.parametrize("value", VALUES)
 def test_no_value_of_a_filter_is_an_error_of_the_sites(app: Any, resource: str, value: str) -> None:
     for name in FIELDS:
-        for filters in ({f"a {name}": VALUES[value]}, {f"a {name}": {"gte": VALUES[value]}}):
-            asked = {"limit": "1", "filters": json.dumps(filters)}
-            answer = visit(app, resource, asked)
-            assert answer.status_code < 500, (filters, answer.text)
-            answer = app.test_client().post(
-                "/api/3/action/datastore_search",
-                json={"resource_id": resource, "filters": filters},
-            )
-            assert answer.status_code < 500, (filters, answer.text)
+        equal, least = {f"a {name}": VALUES[value]}, {f"a {name}": {"gte": VALUES[value]}}
+        answer = visit(app, resource, {"limit": "1", "filters": json.dumps(equal)})
+        assert answer.status_code < 500, (equal, answer.text)
+        answer = app.test_client().post(
+            "/api/3/action/datastore_search", json={"resource_id": resource, "filters": least}
+        )
+        assert answer.status_code < 500, (least, answer.text)
 
 
 DEEP = "[" * 100_000 + "]" * 100_000
