@@ -39,6 +39,9 @@ Send = Callable[[Message], Awaitable[None]]
 
 _HEADER = HEADER.lower().encode()
 
+# How long a download waits for a thread of CKAN's, as where Google is slow for all of them.
+TURN_SECONDS = 10.0
+
 
 def __getattr__(name: str) -> Front:
     """``application``, made when a server asks for it."""
@@ -73,8 +76,15 @@ class Front:
             await self._ckan(scope, receive, send)
 
     async def _in_turn(self, scope: Message, receive: Receive, send: Send) -> None:
-        async with self._turns:
+        with anyio.move_on_after(TURN_SECONDS) as waiting:
+            await self._turns.acquire()
+        if waiting.cancelled_caught:
+            await _come_again(send)
+            return
+        try:
             await self._ckan(scope, receive, send)
+        finally:
+            self._turns.release()
 
     async def _live(self, receive: Receive, send: Send) -> None:
         await receive()
@@ -210,6 +220,21 @@ class _Request:
         self._handed.end()
         await self._send({"type": "http.response.body", "body": b""})
         self._is_answered = True
+
+
+async def _come_again(send: Send) -> None:
+    text = (
+        b"Many people download from this site at the moment. Ask again in some seconds, as "
+        b"`curl --retry 20` does by itself.\n"
+    )
+    headers = [
+        (b"content-type", b"text/plain; charset=utf-8"),
+        (b"content-length", b"%d" % len(text)),
+        (b"retry-after", b"10"),
+        (b"cache-control", b"no-store"),
+    ]
+    await send({"type": "http.response.start", "status": 503, "headers": headers})
+    await send({"type": "http.response.body", "body": text})
 
 
 class _Broken(Exception):

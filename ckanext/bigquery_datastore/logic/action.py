@@ -15,9 +15,13 @@ from ckan.types import Action, Context, DataDict
 
 from ckanext.bigquery_datastore import config, jobs, loading, purging
 from ckanext.bigquery_datastore.backend import BigQueryBackend, door, told_to_ckan
+from ckanext.bigquery_datastore.backend.search import bounds
 from ckanext.bigquery_datastore.backend.table.lookup import is_name
 from ckanext.bigquery_datastore.errors import TOO_DEEP
 from ckanext.bigquery_datastore.logic import schema
+
+# Of a name that is none: an answer is no longer for a longer question.
+_TOLD = 100
 
 
 # Core asks no auth function for the tables that it lists as public: CKAN's audit would complain.
@@ -27,6 +31,7 @@ from ckanext.bigquery_datastore.logic import schema
 def datastore_search(original: Action, context: Context, data_dict: DataDict) -> Any:
     _check_names(data_dict)
     _check_numbers(data_dict)
+    _check_sizes(data_dict)
     with _told_of_depth():
         return original(context, data_dict)
 
@@ -55,6 +60,7 @@ datastore_upsert = datastore_create
 def datastore_delete(original: Action, context: Context, data_dict: DataDict) -> Any:
     """What is deleted, a table or some of its rows, leaves no export behind."""
     _check_names(data_dict)
+    _check_sizes(data_dict)
     id, is_whole = data_dict.get("resource_id"), data_dict.get("filters") is None
     try:
         with _told_of_depth():
@@ -159,6 +165,13 @@ def _check_numbers(data_dict: DataDict) -> None:
             raise tk.ValidationError({key: [tk._("Invalid integer")]})
 
 
+def _check_sizes(data_dict: DataDict) -> None:
+    """Before core's validators, which take their time with a million small things."""
+    if config.is_active():
+        with told_to_ckan():
+            bounds.check(data_dict, config.search_characters())
+
+
 def _check_records(data_dict: DataDict) -> None:
     records = data_dict.get("records")
     if config.is_active() and records and not isinstance(records, Iterable):
@@ -170,9 +183,11 @@ def _check_names(data_dict: DataDict) -> None:
     if not config.is_active():
         return
     for key in ("resource_id", "id"):
-        name = data_dict.get(key)
-        if isinstance(name, str) and name and not is_name(name):
-            raise tk.ObjectNotFound(f"There is no resource {name!r}.")
+        # As core reads it: the text of a list is a name, too.
+        name = str(data_dict.get(key) or "")
+        if name and not is_name(name):
+            told = name if len(name) <= _TOLD else f"{name[:_TOLD]}…"
+            raise tk.ObjectNotFound(f"There is no resource {told!r}.")
 
 
 def _is_orphan_of_sysadmin(context: Context, id: str | None) -> bool:

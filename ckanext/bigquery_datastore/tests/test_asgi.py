@@ -6,8 +6,10 @@ import datetime as dt
 import http.client
 import threading
 import time
+import urllib.request
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from random import Random
 from types import SimpleNamespace
@@ -17,7 +19,7 @@ import pytest
 import uvicorn
 from werkzeug import Request, Response
 
-from ckanext.bigquery_datastore import handover
+from ckanext.bigquery_datastore import asgi, handover
 from ckanext.bigquery_datastore.asgi import Front
 from ckanext.bigquery_datastore.dump.state import EXPORT, Ready, Running
 from ckanext.bigquery_datastore.dump.stream import ByteRange, Inline, Part, Patience, Source
@@ -40,6 +42,7 @@ class Portal:
         self.places = Places(lambda: 1)
         self.wait: Any = None
         self.asked = 0
+        self.turns, self.go_on = threading.Semaphore(0), threading.Event()
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
         request = Request(environ)
@@ -48,6 +51,9 @@ class Portal:
         response = Response("a page", headers=self.headers)
         if request.path == "/file":
             response = self._file(handed)
+        if request.path == "/datastore/dump/slow":
+            self.turns.release()
+            assert self.go_on.wait(20)
         if request.path == "/export":
             response = self._export(handed)
         if request.path == "/replaced":
@@ -216,3 +222,25 @@ def test_a_header_that_is_not_of_this_request_hands_nothing_over(portal, upstrea
         assert (answer.status, answer.read(), answer.headers[HEADER]) == (200, b"a page", None)
     assert upstream.requests == []
     portal.await_free_place()
+
+
+def test_who_gets_no_turn_in_time_is_told_to_come_again_and_pages_are_answered(
+    portal, server, client, monkeypatch
+):
+    """As where Google is so slow that downloads have all the threads they may have."""
+    monkeypatch.setattr(asgi, "TURN_SECONDS", 0.2)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    url = f"http://127.0.0.1:{port}/datastore/dump/slow"
+    with ThreadPoolExecutor(2) as threads:
+        # A quarter of CKAN's eight threads.
+        slow = [threads.submit(urllib.request.urlopen, url, timeout=20) for _ in range(2)]
+        for _ in slow:
+            assert portal.turns.acquire(timeout=10)
+        answer = get(client, "/datastore/dump/slow")
+        told = answer.read()
+        assert (answer.status, answer.headers["Retry-After"]) == (503, "10")
+        assert b"curl --retry" in told
+        assert get(client, "/").read() == b"a page"
+        portal.go_on.set()
+        assert [one.result().status for one in slow] == [200, 200]
+    assert get(client, "/datastore/dump/slow").status == 200

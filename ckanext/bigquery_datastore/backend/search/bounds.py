@@ -59,11 +59,13 @@ def _check_texts(key: str, value: Any, most: int) -> None:
 def _check_filters(filters: Any) -> None:
     """Level by level: a nest of lists may be deeper than Python's stack."""
     level = [filters]
-    values = characters = depth = 0
+    values = groups = characters = depth = 0
     while level:
-        values += sum(not isinstance(item, (Mapping, list, tuple)) for item in level)
+        inside = sum(isinstance(item, (Mapping, list, tuple)) for item in level)
+        groups, values = groups + inside, values + len(level) - inside
         characters += sum(len(item) for item in level if isinstance(item, str))
         no_more("filters", values, MOST_VALUES, "values")
+        no_more("filters", groups, MOST_VALUES, "lists and objects")
         no_more("filters", characters, VALUES_CHARACTERS, "characters")
         no_more("filters", depth, DEEPEST, "levels of lists and objects")
         level = [inner for item in level for inner in _inside(item)]

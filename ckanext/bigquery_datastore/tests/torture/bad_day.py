@@ -78,7 +78,7 @@ def calls(seen: Iterable[Mapping[str, Any]], id: str, *, are_named: bool = True)
     for request in seen:
         path = re.escape(request["path"]).replace(re.escape(id), "ID")
         path = re.sub(r"(?<=/)(ckan_|job_|_ckan_)[\w\\-]+|(?<=_)[0-9a-f]{32}", "[^/]+", path)
-        path = re.sub(r"(?<=/)[0-9a-f\\-]{10,}(?=/)", "[^/]+", path)
+        path = re.sub(r"(?<=/)[0-9a-f\\-]{10,}(?=/)|(?<=/all\\-)[0-9a-f]{16}", "[^/]+", path)
         if id in request["query"]:
             path += r"\?.*ID"
         else:

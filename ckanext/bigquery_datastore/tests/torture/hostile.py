@@ -73,6 +73,8 @@ def bodies(resource: str, size: int, others: int, depth: int) -> Iterator[Way]:
         for name in names:
             characters = size if (action, name) in MOST_TELLING else others
             for fault, value in values(characters, depth).items() if characters else ():
-                # The last of two keys holds.
-                given = f'"resource_id": "{resource}", "force": true, "{name}": {value}'
+                # The last of two keys holds. Without filters the whole table would go.
+                given = f'"resource_id": "{resource}", "force": true'
+                given += ', "filters": {"_id": 0}' * (action == "datastore_delete")
+                given += f', "{name}": {value}'
                 yield action, name, fault, f"{{{given}}}"
