@@ -20,6 +20,8 @@ from ckanext.bigquery_datastore.backend.table.lookup import is_name
 from ckanext.bigquery_datastore.errors import TOO_DEEP
 from ckanext.bigquery_datastore.logic import schema
 
+_SWITCHES = ("distinct", "plain", "include_total", "dry_run", "include_records")
+
 # Of a name that is none: an answer is no longer for a longer question.
 _TOLD = 100
 
@@ -43,6 +45,7 @@ datastore_info = datastore_search
 def datastore_create(original: Action, context: Context, data_dict: DataDict) -> Any:
     """Rows that are written are exported before anybody asks, where the site wants that."""
     _check_names(data_dict)
+    _check_switches(data_dict)
     _check_records(data_dict)
     has_rows = bool(data_dict.get("records"))
     with _told_of_depth("records"):
@@ -163,6 +166,16 @@ def _check_numbers(data_dict: DataDict) -> None:
         is_endless = isinstance(value, float) and not math.isfinite(value)
         if is_blank or is_endless or isinstance(value, (list, dict)):
             raise tk.ValidationError({key: [tk._("Invalid integer")]})
+    _check_switches(data_dict)
+
+
+def _check_switches(data_dict: DataDict) -> None:
+    """Before core's validator, which asks anything but a boolean for its letters (CKAN 2.11)."""
+    if not config.is_active():
+        return
+    for key in _SWITCHES:
+        if isinstance(data_dict.get(key), (list, dict, float)):
+            raise tk.ValidationError({key: ["must be true or false"]})
 
 
 def _check_sizes(data_dict: DataDict) -> None:
@@ -183,10 +196,10 @@ def _check_names(data_dict: DataDict) -> None:
     if not config.is_active():
         return
     for key in ("resource_id", "id"):
-        # As core reads it: the text of a list is a name, too.
-        name = str(data_dict.get(key) or "")
-        if name and not is_name(name):
-            told = name if len(name) <= _TOLD else f"{name[:_TOLD]}…"
+        name = data_dict.get(key)
+        if name and not (isinstance(name, str) and is_name(name)):
+            told = name if isinstance(name, str) else type(name).__name__
+            told = told if len(told) <= _TOLD else f"{told[:_TOLD]}…"
             raise tk.ObjectNotFound(f"There is no resource {told!r}.")
 
 

@@ -121,3 +121,25 @@ def test_what_is_no_list_of_records_is_told_as_such(
 ) -> None:
     with pytest.raises(tk.ValidationError):
         call_action(action, resource_id=resource, records=records, force=True)
+
+
+@pytest.mark.parametrize("value", [[1], {"a": 1}, 0.5, float("inf")], ids=str)
+def test_what_is_no_boolean_and_no_name_is_told_as_such(
+    app: Any, resource: str, value: Any
+) -> None:
+    asked = {"resource_id": resource, "records": [], "force": True}
+    for action, name in (
+        *(("datastore_search", name) for name in ("distinct", "plain", "include_total")),
+        ("datastore_upsert", "dry_run"),
+        ("datastore_info", "resource_id"),
+        ("datastore_search", "resource_id"),
+    ):
+        answer = app.test_client().post(f"/api/3/action/{action}", json={**asked, name: value})
+        assert 400 <= answer.status_code < 500, (action, name, answer.text)
+
+
+def test_no_refusal_repeats_a_long_name(app: Any) -> None:
+    answer = app.test_client().post(
+        "/api/3/action/datastore_search", json={"resource_id": "x" * 500_000}
+    )
+    assert (answer.status_code, len(answer.text) < 1_000) == (404, True)
