@@ -15,6 +15,7 @@ import argparse
 import datetime as dt
 import json
 import platform
+import re
 import subprocess
 import sys
 import tempfile
@@ -127,11 +128,16 @@ def _write(folder: Path, found: dict[str, Any]) -> None:
     every = [name for name in names() if name in found]
     for one in _findings(found, every):
         if isinstance(one, Curve):
-            draw(one, pictures / f"growth-{one.name}.svg")
+            draw(one, pictures / _picture(one))
     page, written = folder / PAGE, REPOSITORY / "docs" / PAGE
     head, _, rest = written.read_text().partition(BEGIN)
     page.parent.mkdir(parents=True, exist_ok=True)
     page.write_text(f"{head}{BEGIN}\n{_text(found, every)}{END}{rest.partition(END)[2]}")
+
+
+def _picture(curve: Curve) -> str:
+    """The name of a curve's file, which stands in a link."""
+    return f"growth-{re.sub(r'[^a-z0-9]+', '-', curve.name.lower())}.svg"
 
 
 def _findings(found: dict[str, Any], of: list[str]) -> Iterator[Figure | Curve]:
@@ -162,9 +168,7 @@ def _text(found: dict[str, Any], of: list[str]) -> str:
         )
     for one in curves:
         title = f"{one.y[:1].upper()}{one.y[1:]} by {one.x}"
-        parts.append(
-            f"### {title}\n\n![{title}](../pictures/growth-{one.name}.svg)\n\n{one.reading}"
-        )
+        parts.append(f"### {title}\n\n![{title}](../pictures/{_picture(one)})\n\n{one.reading}")
     return "".join(f"\n{part}\n" for part in parts) + "\n"
 
 

@@ -80,7 +80,6 @@ def _forget() -> None:
     from ckanext.bigquery_datastore.backend.table import lookup
 
     lookup.TABLES.clear()
-    lookup.EXISTING.clear()
 
 
 def measure(small: bool) -> Iterator[Figure | Curve]:

@@ -198,7 +198,7 @@ def _check_names(data_dict: DataDict) -> None:
     for key in ("resource_id", "id"):
         name = data_dict.get(key)
         if name and not (isinstance(name, str) and is_name(name)):
-            told = name if isinstance(name, str) else type(name).__name__
+            told = str(name)
             told = told if len(told) <= _TOLD else f"{told[:_TOLD]}…"
             raise tk.ObjectNotFound(f"There is no resource {told!r}.")
 

@@ -62,9 +62,7 @@ class Emulator:
         return _store(self.own.storage_url)
 
     def fault(self, store: Store, method: str, instruction: str) -> None:
-        rule = METHODS[method]
-        path = rule["path"] if "upload" not in rule["path"] else f"/upload/.*{store.bucket}"
-        self.own.fault(**{**rule, "path": path}, instruction=instruction, times=1)
+        self.own.fault(**METHODS[method], instruction=instruction, times=1)
 
     def mend(self, store: Store) -> None:
         self.own.mend()
