@@ -137,7 +137,7 @@ CALLS: dict[str, Call] = {
     ),
     # How many were deleted is not known where the answer is lost.
     "delete": Call(
-        "storage.objects.delete", lambda store, a: store.find(gone(store, a).name), None
+        "storage.objects.delete", lambda store, a: as_sent(store.find(gone(store, a).name)), None
     ),
     "delete what was replaced": Call(
         "storage.objects.delete", lambda store, a: store.delete([replaced(store, a)]), 0
