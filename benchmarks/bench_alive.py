@@ -41,7 +41,7 @@ from google.cloud import bigquery
 EXPORTS = 20
 ARRIVAL_SECONDS = 25
 EXPORT_SECONDS = 120
-PAGES = 60
+PAGES = 100
 SHORT, LONG = [f"row {n}" for n in range(50)], ["x" * 2000] * 3000
 
 SERVERS = {

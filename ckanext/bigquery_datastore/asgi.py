@@ -10,9 +10,10 @@ or for a slow reader.
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging.config
 import os
-from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from functools import partial
 from itertools import chain
 from typing import Any
@@ -31,6 +32,9 @@ from ckanext.bigquery_datastore.dump.stream.download import Download, Pipe
 from ckanext.bigquery_datastore.dump.stream.parts import cut, total_size
 from ckanext.bigquery_datastore.errors import BigQueryDatastoreError, OutsideError
 from ckanext.bigquery_datastore.handover import HEADER, KEY, Handover, Streamed, Wait
+from ckanext.bigquery_datastore.turns import AGAIN, BACK, NEW, Comer, Turns
+from ckanext.bigquery_datastore.waits import Waits
+from ckanext.bigquery_datastore.web.answers import HOP
 
 # https://asgi.readthedocs.io/en/latest/specs/main.html
 Message = MutableMapping[str, Any]
@@ -38,9 +42,6 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 _HEADER = HEADER.lower().encode()
-
-# How long a download waits for a thread of CKAN's, as where Google is slow for all of them.
-TURN_SECONDS = 10.0
 
 
 def __getattr__(name: str) -> Front:
@@ -50,6 +51,10 @@ def __getattr__(name: str) -> Front:
     ini = os.environ["CKAN_INI"]
     logging.config.fileConfig(ini, disable_existing_loggers=False)
     application = globals()["application"] = Front(make_app(load_config(ini)))
+    # CKAN's 300,000 objects stay. To look at all of them holds the event loop a quarter of a second
+    # each time, and a crowd makes Python do so more often (docs.python.org/3/library/gc.html).
+    gc.collect()
+    gc.freeze()
     return application
 
 
@@ -57,9 +62,10 @@ class Front:
     """An ASGI application out of CKAN's WSGI one."""
 
     def __init__(self, ckan: Any) -> None:
-        self._ckan: Any = WSGIMiddleware(ckan, workers=config.asgi_threads())
+        self.ckan: Any = WSGIMiddleware(ckan, workers=config.asgi_threads())
         # A crowd that comes at once, or whose file is ready, leaves most threads to CKAN's pages.
-        self._turns = asyncio.Semaphore(max(1, config.asgi_threads() // 4))
+        self.turns = Turns(max(1, config.asgi_threads() // 4))
+        self.waits = Waits()
         self._loop: asyncio.Task[None] | None = None
         self._started = asyncio.Event()
         self._ended = asyncio.Event()
@@ -69,22 +75,9 @@ class Front:
             await self._live(receive, send)
         elif scope["type"] == "http":
             await self._start()
-            is_download = "/datastore/dump" in scope["path"]
-            ckan = self._in_turn if is_download else self._ckan
-            await _Request(ckan, scope, receive, send).answer()
+            await _Request(self, scope, receive, send).answer()
         else:
-            await self._ckan(scope, receive, send)
-
-    async def _in_turn(self, scope: Message, receive: Receive, send: Send) -> None:
-        with anyio.move_on_after(TURN_SECONDS) as waiting:
-            await self._turns.acquire()
-        if waiting.cancelled_caught:
-            await _come_again(send)
-            return
-        try:
-            await self._ckan(scope, receive, send)
-        finally:
-            self._turns.release()
+            await self.ckan(scope, receive, send)
 
     async def _live(self, receive: Receive, send: Send) -> None:
         await receive()
@@ -110,8 +103,8 @@ class Front:
 
 
 class _Request:
-    def __init__(self, ckan: Any, scope: Message, receive: Receive, send: Send) -> None:
-        self._ckan = ckan
+    def __init__(self, front: Front, scope: Message, receive: Receive, send: Send) -> None:
+        self._front = front
         self._handed = Handover()
         self._scope = {**scope, KEY: self._handed}
         self._receive = receive
@@ -124,17 +117,34 @@ class _Request:
     async def answer(self) -> None:
         """CKAN's answer, or what it has left to be done, until there is one."""
         try:
-            await self._ckan(self._scope, self._receive, self._pass_on)
-            while self._kept and self._handed.work is not None:
-                if not await self._while_client_stays(partial(self._do, self._handed.work)):
+            self._kept = self._front.waits.resume(self._scope, self._handed)
+            is_back = f"{HOP}=".encode() in self._scope["query_string"]
+            if not self._kept and not await self._ask_ckan(BACK if is_back else NEW, self._receive):
+                await self._refuse()
+            while self._kept and (work := self._handed.work) is not None:
+                if not await self._while_client_stays(partial(self._do, work)):
                     return
                 self._handed.end()
                 if self._is_answered:
                     return
-                self._kept = []
-                await self._ckan(self._scope, _nothing_more, self._pass_on)
+                kept, self._kept = self._kept, []
+                if not await self._ask_ckan(AGAIN, _nothing_more):
+                    # What CKAN said of a wait sends the client back: its news waits for it.
+                    await (self._send_all(kept) if isinstance(work, Wait) else self._refuse())
         finally:
             self._handed.end()
+
+    async def _ask_ckan(self, comer: Comer, receive: Receive) -> bool:
+        """Have CKAN answer; False where so many download that it had no thread for this one."""
+        if "/datastore/dump" not in self._scope["path"]:
+            with self._front.turns.page():
+                await self._front.ckan(self._scope, receive, self._pass_on)
+            return True
+        async with self._front.turns.download(comer) as has_turn:
+            if has_turn:
+                await self._front.ckan(self._scope, receive, self._pass_on)
+                self._front.waits.decided(self._scope, self._handed.work, self._kept)
+        return has_turn
 
     async def _pass_on(self, message: Message) -> None:
         """What CKAN sends, but for an answer that leaves something to be done."""
@@ -175,17 +185,17 @@ class _Request:
         except BigQueryDatastoreError as err:
             outcome = err
         if isinstance(outcome, Running):
-            await self._send_kept()
+            await self._send_all(self._kept)
+            self._is_answered = True
         elif outcome is not None:
             self._handed.came(target, outcome)
 
-    async def _send_kept(self) -> None:
+    async def _send_all(self, kept: list[Message]) -> None:
         """As CKAN has answered. It is asked anew who may read when this client comes back."""
         # Before the end is told: the next request of this client may come at once.
         self._handed.end()
-        for message in self._kept:
+        for message in kept:
             await self._send(message)
-        self._is_answered = True
 
     async def _stream(self, work: Streamed) -> None:
         """The answer's head and body; a failure before its first byte is CKAN's to tell.
@@ -221,20 +231,19 @@ class _Request:
         await self._send({"type": "http.response.body", "body": b""})
         self._is_answered = True
 
-
-async def _come_again(send: Send) -> None:
-    text = (
-        b"Many people download from this site at the moment. Ask again in some seconds, as "
-        b"`curl --retry 20` does by itself.\n"
-    )
-    headers = [
-        (b"content-type", b"text/plain; charset=utf-8"),
-        (b"content-length", b"%d" % len(text)),
-        (b"retry-after", b"10"),
-        (b"cache-control", b"no-store"),
-    ]
-    await send({"type": "http.response.start", "status": 503, "headers": headers})
-    await send({"type": "http.response.body", "body": text})
+    async def _refuse(self) -> None:
+        text = (
+            b"Many people download from this site at the moment. Ask again in some seconds, as "
+            b"`curl --retry 20` does by itself.\n"
+        )
+        headers = [
+            (b"content-type", b"text/plain; charset=utf-8"),
+            (b"content-length", b"%d" % len(text)),
+            (b"retry-after", b"10"),
+            (b"cache-control", b"no-store"),
+        ]
+        await self._send({"type": "http.response.start", "status": 503, "headers": headers})
+        await self._send({"type": "http.response.body", "body": text})
 
 
 class _Broken(Exception):
@@ -283,6 +292,6 @@ def _taken(pipe: Pipe) -> Iterator[bytes]:
         yield from chunks
 
 
-async def _nothing_more() -> Mapping[str, Any]:
+async def _nothing_more() -> Message:
     """What CKAN reads of a request that it has read before."""
     return {"type": "http.request", "body": b"", "more_body": False}

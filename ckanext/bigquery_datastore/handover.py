@@ -11,6 +11,7 @@ client sends is never looked at, and no header of this name leaves.
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -56,9 +57,14 @@ class Handover:
 
     def __init__(self) -> None:
         self.work: Wait | Streamed | None = None
+        self._began = time.monotonic()
         self._outcome: tuple[str, Ready | Running | BigQueryDatastoreError] | None = None
         self._token = ""
         self._place: Place | None = None
+
+    def age(self) -> float:
+        """Seconds since the request came: it may have waited for a thread of CKAN's."""
+        return time.monotonic() - self._began
 
     def leave(self, work: Wait | Streamed, place: Place) -> Mapping[str, str]:
         """The header that hands ``work`` over, and with it the place that was taken for it."""

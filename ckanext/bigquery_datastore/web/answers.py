@@ -58,12 +58,16 @@ def patience() -> float:
     """For how many seconds this request may wait for its file."""
     if wants_no_wait():
         return 0
-    holds_thread = handover.of(tk.request.environ) is None
-    seconds: float = config.wait_seconds(holds_thread=holds_thread)
-    if not holds_thread:
-        # Of a crowd that came at once, not all come back at once.
-        seconds *= random.uniform(0.75, 1)
+    if handed := handover.of(tk.request.environ):
+        seconds = max(0, wait_without_thread() - handed.age())
+    else:
+        seconds = config.wait_seconds(holds_thread=True)
     return min(seconds, BROWSER_WAIT_SECONDS) if to_browser() else seconds
+
+
+def wait_without_thread() -> float:
+    """As ``patience``, under ASGI: of a crowd that came at once, not all come back at once."""
+    return config.wait_seconds(holds_thread=False) * random.uniform(0.75, 1)
 
 
 def is_unchanged(plan: DumpPlan) -> bool:
