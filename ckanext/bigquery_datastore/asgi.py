@@ -212,6 +212,9 @@ class _Request:
                 await self._send(head)
             sent += len(chunk)
             await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
+            # A server lets this pass when a slow reader has taken what is before it (uvicorn's
+            # FlowControl.drain): until then nothing more is read, and held.
+            await self._send({"type": "http.response.body", "body": b"", "more_body": True})
 
         download = Download(shared_loop().client, cut(work.parts, work.span), work.patience)
         try:
