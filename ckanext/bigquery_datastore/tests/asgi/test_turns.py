@@ -8,7 +8,7 @@ from typing import Any
 import anyio
 from anyio.abc import TaskGroup
 
-from ckanext.bigquery_datastore.turns import Comer, Turns
+from ckanext.bigquery_datastore.asgi.turns import Comer, Turns
 
 NEW, BACK = Comer(30), Comer(30, after_pages=20)
 

@@ -21,6 +21,7 @@ from ckanext.bigquery_datastore.errors import Crowded
 from ckanext.bigquery_datastore.handover import Handover, Streamed, Wait
 from ckanext.bigquery_datastore.web import answers
 
+# https://asgi.readthedocs.io/en/latest/specs/main.html
 Message = MutableMapping[str, Any]
 
 # For so long after its decision CKAN is not asked again whether the same request may wait.

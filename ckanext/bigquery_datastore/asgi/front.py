@@ -1,19 +1,9 @@
-"""CKAN for an ASGI server: its own WSGI application behind a front that waits and streams.
-
-    CKAN_INI=/etc/ckan/default/ckan.ini uvicorn ckanext.bigquery_datastore.asgi:application
-
-CKAN decides everything, in a few threads, as under WSGI. What would hold one of them it leaves to
-the front (``handover``), which does it on the server's event loop: no thread waits for an export
-or for a slow reader.
-"""
+"""An ASGI application out of CKAN's WSGI one: what CKAN leaves to be done is done here."""
 
 from __future__ import annotations
 
 import asyncio
-import gc
-import logging.config
-import os
-from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from itertools import chain
 from typing import Any
@@ -21,10 +11,10 @@ from typing import Any
 import anyio
 import anyio.from_thread
 from a2wsgi import WSGIMiddleware
-from ckan.cli import load_config
-from ckan.config.middleware import make_app
 
 from ckanext.bigquery_datastore import config, servers
+from ckanext.bigquery_datastore.asgi.turns import AGAIN, BACK, NEW, Comer, Turns
+from ckanext.bigquery_datastore.asgi.waits import Message, Waits
 from ckanext.bigquery_datastore.dump import watch
 from ckanext.bigquery_datastore.dump.loop import in_rewriter, loop_of_server, shared_loop
 from ckanext.bigquery_datastore.dump.state import Running
@@ -32,30 +22,12 @@ from ckanext.bigquery_datastore.dump.stream.download import Download, Pipe
 from ckanext.bigquery_datastore.dump.stream.parts import cut, total_size
 from ckanext.bigquery_datastore.errors import BigQueryDatastoreError, OutsideError
 from ckanext.bigquery_datastore.handover import HEADER, KEY, Handover, Streamed, Wait
-from ckanext.bigquery_datastore.turns import AGAIN, BACK, NEW, Comer, Turns
-from ckanext.bigquery_datastore.waits import Waits
 from ckanext.bigquery_datastore.web.answers import HOP
 
-# https://asgi.readthedocs.io/en/latest/specs/main.html
-Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 _HEADER = HEADER.lower().encode()
-
-
-def __getattr__(name: str) -> Front:
-    """``application``, made when a server asks for it."""
-    if name != "application":
-        raise AttributeError(name)
-    ini = os.environ["CKAN_INI"]
-    logging.config.fileConfig(ini, disable_existing_loggers=False)
-    application = globals()["application"] = Front(make_app(load_config(ini)))
-    # CKAN's 300,000 objects stay. To look at all of them holds the event loop a quarter of a second
-    # each time, and a crowd makes Python do so more often (docs.python.org/3/library/gc.html).
-    gc.collect()
-    gc.freeze()
-    return application
 
 
 class Front:

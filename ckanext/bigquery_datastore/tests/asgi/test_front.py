@@ -20,15 +20,16 @@ import pytest
 import uvicorn
 from werkzeug import Request, Response
 
-from ckanext.bigquery_datastore import asgi, config, handover, waits
-from ckanext.bigquery_datastore.asgi import Front
+from ckanext.bigquery_datastore import config, handover
+from ckanext.bigquery_datastore.asgi import front, waits
+from ckanext.bigquery_datastore.asgi.front import Front
+from ckanext.bigquery_datastore.asgi.turns import Comer
 from ckanext.bigquery_datastore.dump import watch
 from ckanext.bigquery_datastore.dump.state import EXPORT, Ready, Running
 from ckanext.bigquery_datastore.dump.stream import ByteRange, Inline, Part, Patience, Source
 from ckanext.bigquery_datastore.handover import HEADER, Handover, Streamed, Wait
 from ckanext.bigquery_datastore.places import Places
 from ckanext.bigquery_datastore.tests.dump.upstream import Answer, Upstream
-from ckanext.bigquery_datastore.turns import Comer
 from ckanext.bigquery_datastore.web import answers
 
 PATIENCE = Patience(connect=2, read=5, tries=2, pause=0.01)
@@ -244,7 +245,7 @@ def test_who_gets_no_turn_in_time_is_told_to_come_again_and_pages_are_answered(
     portal, server, client, monkeypatch
 ):
     """As where Google is so slow that downloads have all the threads they may have."""
-    monkeypatch.setattr(asgi, "NEW", Comer(0.2))
+    monkeypatch.setattr(front, "NEW", Comer(0.2))
     with ThreadPoolExecutor(2) as threads:
         # A quarter of CKAN's eight threads.
         slow = begun_slowly(portal, server, threads, 2)
@@ -260,7 +261,7 @@ def test_who_gets_no_turn_in_time_is_told_to_come_again_and_pages_are_answered(
 
 def test_who_has_come_back_waits_longer_for_a_turn(portal, server, client, monkeypatch):
     """A plain curl that was let in and sent round would be lost by a 503."""
-    monkeypatch.setattr(asgi, "NEW", Comer(0.2))
+    monkeypatch.setattr(front, "NEW", Comer(0.2))
     with ThreadPoolExecutor(3) as threads:
         slow = begun_slowly(portal, server, threads, 2)
         back = threads.submit(get, client, "/datastore/dump/x?_hop=1")
@@ -275,7 +276,7 @@ def test_who_has_waited_and_gets_no_turn_is_sent_round_as_ckan_has_said(
     portal, server, client, monkeypatch
 ):
     """Its file is there: it comes back for it, and is not told that there is none."""
-    monkeypatch.setattr(asgi, "AGAIN", Comer(0.2))
+    monkeypatch.setattr(front, "AGAIN", Comer(0.2))
     with ThreadPoolExecutor(2) as threads:
         slow: list[Any] = []
         begin = partial(begun_slowly, portal, server, threads, 2)
