@@ -3,21 +3,20 @@
     stream = open_stream([Inline(head), Source(url, size), …], None, Patience(connect=5, read=20))
     Response(stream, headers={"Content-Length": stream.length, …})
 
-The WSGI worker iterates; the event loop of the process (``loop``) fetches (``download``).
+The WSGI worker iterates and fetches (``direct``); under ASGI, the event loop does (``download``).
 ``close()``, which a WSGI server calls when the visitor leaves, closes the
-upstream connections at once. A failure raises from the iteration, and a WSGI server then
+upstream connection at once. A failure raises from the iteration, and a WSGI server then
 breaks the visitor's connection: a short file never ends like a whole one.
 """
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 
-from ckanext.bigquery_datastore.dump.loop import shared_loop
-from ckanext.bigquery_datastore.dump.stream.download import Download
-from ckanext.bigquery_datastore.dump.stream.fetch import Patience
+from ckanext.bigquery_datastore.dump.stream.direct import DirectFetch
 from ckanext.bigquery_datastore.dump.stream.parts import (
     Inline,
     Part,
@@ -27,6 +26,7 @@ from ckanext.bigquery_datastore.dump.stream.parts import (
     total_size,
 )
 from ckanext.bigquery_datastore.dump.stream.ranges import ByteRange
+from ckanext.bigquery_datastore.dump.stream.reading import Patience
 from ckanext.bigquery_datastore.errors import OutsideError
 
 __all__ = ["ByteRange", "Inline", "Part", "Patience", "Source", "Stream", "open_stream"]
@@ -104,41 +104,53 @@ class Stream:
 
 
 class _Arrivals:
-    """The worker's side of a download that runs in the event loop."""
+    """The chunks of all pieces in a row, each fetched when it is asked for."""
 
     def __init__(self, pieces: Sequence[Piece | Inline], patience: Patience) -> None:
-        loop = shared_loop()
-        self._portal = loop.portal
-        self._waiting: deque[bytes] = deque()
-        self._ended = False
-        self._closed = False
-        download = self._portal.call(Download, loop.client, pieces, patience)
-        self._take = download.pipe.take
-        self._task = self._portal.start_task_soon(download.run)
-        try:
-            self._receive()
-        except BaseException:
-            self.close()
-            raise
+        self._pieces = deque(pieces)
+        self._patience = patience
+        self._fetch: DirectFetch | None = None
+        self._ahead: deque[bytes] = deque()
+        self._is_closed = False
+        self._reach_first_object()
+
+    def _reach_first_object(self) -> None:
+        """A refusal has to come before the first byte, even if that is an inline one."""
+        for piece in self._pieces:
+            if isinstance(piece, Piece):
+                deadline = time.monotonic() + self._patience.first_byte
+                self._fetch = DirectFetch(piece, self._patience, deadline)
+                self._ahead.append(self._fetched())
+                return
 
     def __iter__(self) -> _Arrivals:
         return self
 
     def __next__(self) -> bytes:
-        if self._closed:
+        while self._pieces and not self._is_closed:
+            piece = self._pieces[0]
+            if isinstance(piece, Inline):
+                self._pieces.popleft()
+                return piece.data
+            if self._fetch is None:
+                self._fetch = DirectFetch(piece, self._patience)
+            if chunk := self._ahead.popleft() if self._ahead else self._fetched():
+                return chunk
+            self._pieces.popleft()
+            self._fetch = None
+        if self._is_closed:
             raise ValueError("read of a closed stream")
-        if not self._waiting and not self._ended:
-            self._receive()
-        if not self._waiting:
-            raise StopIteration
-        return self._waiting.popleft()
+        raise StopIteration
 
-    def _receive(self) -> None:
-        chunks = self._portal.call(self._take)
-        self._waiting.extend(chunks)
-        self._ended = not chunks
+    def _fetched(self) -> bytes:
+        assert self._fetch is not None
+        try:
+            return self._fetch.next()
+        except BaseException:
+            self._fetch.close()
+            raise
 
     def close(self) -> None:
-        """Cancel the task in the loop; it closes its connections on the way out."""
-        self._closed = True
-        self._task.cancel()
+        self._is_closed = True
+        if self._fetch is not None:
+            self._fetch.close()

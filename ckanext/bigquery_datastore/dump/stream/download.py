@@ -15,8 +15,9 @@ import anyio
 import httpx
 from anyio.abc import TaskGroup
 
-from ckanext.bigquery_datastore.dump.stream.fetch import Fetch, Patience, not_now
+from ckanext.bigquery_datastore.dump.stream.fetch import Fetch
 from ckanext.bigquery_datastore.dump.stream.parts import Inline, Piece
+from ckanext.bigquery_datastore.dump.stream.reading import Patience, not_now
 from ckanext.bigquery_datastore.errors import OutsideError
 
 log = logging.getLogger(__name__)

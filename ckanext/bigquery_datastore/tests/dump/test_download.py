@@ -1,12 +1,30 @@
-"""What lies between the event loop and a visitor who reads slowly."""
+"""On the event loop: what lies between it and a slow reader, and connections opened ahead."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from random import Random
 
 import anyio
 import pytest
 
-from ckanext.bigquery_datastore.dump.stream.download import BUFFER, Pipe
+from ckanext.bigquery_datastore.dump.stream import Patience, Source
+from ckanext.bigquery_datastore.dump.stream.download import BUFFER, OPEN_AHEAD, Pipe
 from ckanext.bigquery_datastore.errors import OutsideError
+from ckanext.bigquery_datastore.tests.dump.in_loop import open_in_loop
+from ckanext.bigquery_datastore.tests.dump.upstream import Answer, Upstream
+
+PATIENCE = Patience(connect=2, read=5, tries=3, pause=0.01)
+
+
+def noise(size: int, seed: int = 0) -> bytes:
+    return Random(seed).randbytes(size)
+
+
+@pytest.fixture
+def upstream() -> Iterator[Upstream]:
+    with Upstream() as running:
+        yield running
 
 
 def test_a_full_pipe_takes_nothing_until_it_is_emptied() -> None:
@@ -50,3 +68,51 @@ def test_a_pipe_that_was_finished_ends_for_whoever_waits() -> None:
 async def _finish_later(pipe: Pipe) -> None:
     await anyio.lowlevel.checkpoint()
     pipe.finish(None)
+
+
+def test_the_next_object_is_opened_before_the_last_one_ends(upstream: Upstream) -> None:
+    first, second = noise(2 * OPEN_AHEAD, 1), noise(1000, 2)
+    held = upstream.put("first", first, Answer(hold_after=len(first) - 1))
+    parts = [Source(held, len(first), 1), Source(upstream.put("second", second), 1000, 1)]
+    with open_in_loop(parts, None, PATIENCE) as stream:
+        got = b"".join(next(stream) for _ in range(2))
+        assert len(upstream.requests) == 1
+        for chunk in stream:
+            got += chunk
+            if len(got) == len(first) - 1:
+                upstream.wait_until(lambda now: len(now.requests) == 2)
+                upstream.release()
+        assert got == first + second
+
+
+@pytest.mark.parametrize("second_answer", [Answer(stall_after=500_000), Answer(silent=True)])
+@pytest.mark.parametrize("after_chunks", [0, 1])
+def test_closing_closes_the_connections_within_a_second(
+    upstream: Upstream, after_chunks: int, second_answer: Answer
+) -> None:
+    first, second = noise(OPEN_AHEAD), noise(OPEN_AHEAD)
+    parts = [
+        Source(upstream.put("first", first, Answer(stall_after=500_000)), len(first), 1),
+        Source(upstream.put("second", second, second_answer), len(second), 1),
+    ]
+    stream = open_in_loop(parts, None, PATIENCE)
+    for _ in range(after_chunks):
+        next(stream)
+    upstream.wait_until(lambda now: len(now.requests) == 2)
+    stream.close()
+    upstream.wait_until(lambda now: now.open_connections == 0, seconds=1)
+    stream.close()
+    with pytest.raises(ValueError, match="closed"):
+        next(stream)
+
+
+def test_closing_while_a_connection_is_being_made_loses_none(upstream: Upstream) -> None:
+    data = noise(OPEN_AHEAD)
+    silent = Answer(stall_after=500_000)
+    parts = [Source(upstream.put(name, data, silent), len(data), 1) for name in ("one", "two")]
+    for _ in range(60):
+        stream = open_in_loop(parts, None, PATIENCE)
+        # The second connection is accepted here, and perhaps not yet known over there.
+        upstream.wait_until(lambda now: now.open_connections == 2)
+        stream.close()
+        upstream.wait_until(lambda now: now.open_connections == 0, seconds=1)

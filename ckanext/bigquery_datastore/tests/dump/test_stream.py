@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import logging
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -24,12 +25,20 @@ from ckanext.bigquery_datastore.dump.stream import (
     Stream,
     open_stream,
 )
-from ckanext.bigquery_datastore.dump.stream.download import OPEN_AHEAD
 from ckanext.bigquery_datastore.errors import NotReachable, OutsideError, PermissionMissing
+from ckanext.bigquery_datastore.tests.dump.in_loop import open_in_loop
 from ckanext.bigquery_datastore.tests.dump.upstream import Answer, Upstream
 
 PATIENCE = Patience(connect=2, read=5, tries=3, pause=0.01)
 HURRIED = Patience(connect=1, read=0.2, tries=2, pause=0.01)
+
+
+@pytest.fixture(params=["direct", "in the loop"], autouse=True)
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """As a WSGI worker reads, and as the event loop does."""
+    if request.param == "in the loop":
+        monkeypatch.setattr(sys.modules[__name__], "open_stream", open_in_loop)
+    return request.param
 
 
 @pytest.fixture
@@ -352,52 +361,20 @@ def test_a_log_of_requests_shows_no_signature(
 # ── what is open, and for how long ────────────────────────────────────────────
 
 
-def test_the_next_object_is_opened_before_the_last_one_ends(upstream: Upstream) -> None:
-    first, second = noise(2 * OPEN_AHEAD, 1), noise(1000, 2)
-    held = upstream.put("first", first, Answer(hold_after=len(first) - 1))
-    parts = [Source(held, len(first), 1), Source(upstream.put("second", second), 1000, 1)]
-    with open_stream(parts, None, PATIENCE) as stream:
-        got = b"".join(next(stream) for _ in range(2))
-        assert len(upstream.requests) == 1
-        for chunk in stream:
-            got += chunk
-            if len(got) == len(first) - 1:
-                upstream.wait_until(lambda now: len(now.requests) == 2)
-                upstream.release()
-        assert got == first + second
-
-
-@pytest.mark.parametrize("second_answer", [Answer(stall_after=500_000), Answer(silent=True)])
 @pytest.mark.parametrize("after_chunks", [0, 1])
-def test_closing_closes_the_connections_within_a_second(
-    upstream: Upstream, after_chunks: int, second_answer: Answer
+def test_closing_closes_the_connection_within_a_second(
+    upstream: Upstream, after_chunks: int
 ) -> None:
-    first, second = noise(OPEN_AHEAD), noise(OPEN_AHEAD)
-    parts = [
-        Source(upstream.put("first", first, Answer(stall_after=500_000)), len(first), 1),
-        Source(upstream.put("second", second, second_answer), len(second), 1),
-    ]
-    stream = open_stream(parts, None, PATIENCE)
+    data = noise(1_000_000)
+    url = upstream.put("a", data, Answer(stall_after=500_000))
+    stream = open_stream([Source(url, len(data), 1), Inline(b"more")], None, PATIENCE)
     for _ in range(after_chunks):
         next(stream)
-    upstream.wait_until(lambda now: len(now.requests) == 2)
     stream.close()
     upstream.wait_until(lambda now: now.open_connections == 0, seconds=1)
     stream.close()
     with pytest.raises(ValueError, match="closed"):
         next(stream)
-
-
-def test_closing_while_a_connection_is_being_made_loses_none(upstream: Upstream) -> None:
-    data = noise(OPEN_AHEAD)
-    silent = Answer(stall_after=500_000)
-    parts = [Source(upstream.put(name, data, silent), len(data), 1) for name in ("one", "two")]
-    for _ in range(60):
-        stream = open_stream(parts, None, PATIENCE)
-        # The second connection is accepted here, and perhaps not yet known over there.
-        upstream.wait_until(lambda now: now.open_connections == 2)
-        stream.close()
-        upstream.wait_until(lambda now: now.open_connections == 0, seconds=1)
 
 
 def test_closing_while_the_storage_is_silent_does_not_wait_for_it(upstream: Upstream) -> None:
