@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ckan import authz
+from ckan.lib.navl.dictization_functions import DataError
 from ckan.logic import auth_audit_exempt
 from ckan.plugins import toolkit as tk
 from ckan.types import Action, Context, DataDict
@@ -34,7 +35,7 @@ def datastore_search(original: Action, context: Context, data_dict: DataDict) ->
     _check_names(data_dict)
     _check_numbers(data_dict)
     _check_sizes(data_dict)
-    with _told_of_depth():
+    with _told_briefly():
         return original(context, data_dict)
 
 
@@ -47,8 +48,9 @@ def datastore_create(original: Action, context: Context, data_dict: DataDict) ->
     _check_names(data_dict)
     _check_switches(data_dict)
     _check_records(data_dict)
+    _check_others(data_dict)
     has_rows = bool(data_dict.get("records"))
-    with _told_of_depth("records"):
+    with _told_briefly("records"):
         result = original(context, data_dict)
     # Core answers nothing where it leaves the file to a loader.
     if config.is_active() and has_rows and result and not result.get("dry_run"):
@@ -66,7 +68,7 @@ def datastore_delete(original: Action, context: Context, data_dict: DataDict) ->
     _check_sizes(data_dict)
     id, is_whole = data_dict.get("resource_id"), data_dict.get("filters") is None
     try:
-        with _told_of_depth():
+        with _told_briefly():
             result = original(context, data_dict)
     except tk.ObjectNotFound:
         # CKAN 2.12.0 wants to see the resource first, so that `ckan datastore purge` could never
@@ -148,12 +150,17 @@ def _check_loads(data_dict: DataDict) -> None:
 
 
 @contextmanager
-def _told_of_depth(key: str = "filters") -> Iterator[None]:
-    """Core reads filters that come as a text before anybody can look at how deep they are."""
+def _told_briefly(key: str = "filters") -> Iterator[None]:
+    """Core reads filters that come as a text before anybody can look at how deep they are.
+
+    What it finds no table in, it repeats as it came, which may be long.
+    """
     try:
         yield
     except RecursionError as err:
         raise tk.ValidationError({key: [TOO_DEEP]}) from err
+    except DataError as err:
+        raise tk.ValidationError({"message": [_shortened(err.error)]}) from err
 
 
 def _check_numbers(data_dict: DataDict) -> None:
@@ -185,6 +192,12 @@ def _check_sizes(data_dict: DataDict) -> None:
             bounds.check(data_dict, config.search_characters())
 
 
+def _check_others(data_dict: DataDict) -> None:
+    if config.is_active():
+        with told_to_ckan():
+            bounds.check_others(data_dict, {"records"})
+
+
 def _check_records(data_dict: DataDict) -> None:
     records = data_dict.get("records")
     if config.is_active() and records and not isinstance(records, Iterable):
@@ -198,9 +211,12 @@ def _check_names(data_dict: DataDict) -> None:
     for key in ("resource_id", "id"):
         name = data_dict.get(key)
         if name and not (isinstance(name, str) and is_name(name)):
-            told = str(name)
-            told = told if len(told) <= _TOLD else f"{told[:_TOLD]}…"
-            raise tk.ObjectNotFound(f"There is no resource {told!r}.")
+            raise tk.ObjectNotFound(f"There is no resource {_shortened(name)!r}.")
+
+
+def _shortened(given: object) -> str:
+    told = str(given)
+    return told if len(told) <= _TOLD else f"{told[:_TOLD]}…"
 
 
 def _is_orphan_of_sysadmin(context: Context, id: str | None) -> bool:

@@ -143,3 +143,39 @@ def test_no_refusal_repeats_a_long_name(app: Any) -> None:
         "/api/3/action/datastore_search", json={"resource_id": "x" * 500_000}
     )
     assert (answer.status_code, len(answer.text) < 1_000) == (404, True)
+
+
+@pytest.mark.parametrize("value", ["NaN", "1e1000000000", "[" * 600 + "]" * 600])
+@pytest.mark.parametrize(
+    ("action", "name"),
+    [
+        ("datastore_upsert", "unknown"),
+        ("datastore_search", "unknown"),
+        *(("datastore_create", name) for name in ("primary_key", "aliases", "indexes", "triggers")),
+        ("datastore_create", "fields"),
+    ],
+)
+def test_what_ckan_cannot_repeat_is_refused(
+    app: Any, resource: str, action: str, name: str, value: str
+) -> None:
+    """CKAN's answers repeat what it does not know, and its JSON has neither NaN nor many levels."""
+    body = f'{{"resource_id": "{resource}", "force": true, "{name}": {value}}}'
+    told = app.test_client().post(
+        f"/api/3/action/{action}",
+        data=body,
+        content_type="application/json",
+        headers={"Authorization": factories.SysadminWithToken()["token"]},
+    )
+    assert (told.status_code, told.json["success"]) == (409, False)
+    assert len(told.text) < 1_000
+
+
+@pytest.mark.parametrize("name", ["fields", "triggers", "primary_key", "aliases", "indexes"])
+def test_no_refusal_of_a_table_repeats_what_is_long(app: Any, resource: str, name: str) -> None:
+    asked = {"resource_id": resource, "force": True, name: "(" * 500_000}
+    told = app.test_client().post(
+        "/api/3/action/datastore_create",
+        json=asked,
+        headers={"Authorization": factories.SysadminWithToken()["token"]},
+    )
+    assert (told.status_code, len(told.text) < 1_000) == (409, True)

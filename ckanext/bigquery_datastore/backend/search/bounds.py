@@ -1,11 +1,12 @@
-"""How large the parameters of a search may be: looked at before anything else is. Pure.
+"""How large the parameters of an action may be: looked at before anything else is. Pure.
 
 What is read here costs time in proportion to its length, and each refusal names the bound.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from ckanext.bigquery_datastore.errors import Invalid
@@ -28,6 +29,15 @@ DEEPEST = 30
 MOST_VALUES = 100_000
 VALUES_CHARACTERS = 4_000_000
 
+#: The same of anything else: a column's or a table's name has 300 characters, a key 16 columns.
+MOST_OTHERS = 1_000
+OTHERS_CHARACTERS = 10_000
+
+#: What describes a table and its resource may be long.
+_LONG: dict[str, tuple[int, int]] = dict.fromkeys(
+    ("fields", "resource"), (MOST_VALUES, VALUES_CHARACTERS)
+)
+
 #: The largest INT64: what LIMIT and OFFSET can be.
 LARGEST = 2**63 - 1
 
@@ -40,7 +50,20 @@ def check(params: Mapping[str, Any], characters: int = CHARACTERS) -> None:
     for key in ("q", "full_text", "language", "sort"):
         _check_texts(key, params.get(key), characters)
     _check_texts("fields", params.get("fields"), FIELDS_CHARACTERS)
-    _check_filters(params.get("filters"))
+    _check_nest("filters", params.get("filters"), MOST_VALUES, VALUES_CHARACTERS)
+    check_others(params, {"q", "full_text", "language", "sort", "fields", "filters", "sql"})
+
+
+def check_others(params: Mapping[str, Any], known: Collection[str] = ()) -> None:
+    """That no parameter but the ``known`` is larger than it may be, or a number that JSON has not.
+
+    Core's answer to what it does not know can repeat it, and CKAN's own JSON has no NaN.
+
+    :raises Invalid: one is; it is named, and so is the bound
+    """
+    for key in params.keys() - known:
+        most = _LONG.get(key, (MOST_OTHERS, OTHERS_CHARACTERS))
+        _check_nest(key[:OTHERS_CHARACTERS], params[key], *most, is_finite=True)
 
 
 def no_more(key: str, found: int, most: int, what: str) -> None:
@@ -56,18 +79,22 @@ def _check_texts(key: str, value: Any, most: int) -> None:
     no_more(key, sum(len(text) for text in texts if isinstance(text, str)), most, "characters")
 
 
-def _check_filters(filters: Any) -> None:
+def _check_nest(
+    key: str, value: Any, most_values: int, most_characters: int, *, is_finite: bool = False
+) -> None:
     """Level by level: a nest of lists may be deeper than Python's stack."""
-    level = [filters]
+    level = [value]
     values = groups = characters = depth = 0
     while level:
         inside = sum(isinstance(item, (Mapping, list, tuple)) for item in level)
         groups, values = groups + inside, values + len(level) - inside
         characters += sum(len(item) for item in level if isinstance(item, str))
-        no_more("filters", values, MOST_VALUES, "values")
-        no_more("filters", groups, MOST_VALUES, "lists and objects")
-        no_more("filters", characters, VALUES_CHARACTERS, "characters")
-        no_more("filters", depth, DEEPEST, "levels of lists and objects")
+        no_more(key, values, most_values, "values")
+        no_more(key, groups, most_values, "lists and objects")
+        no_more(key, characters, most_characters, "characters")
+        no_more(key, depth, DEEPEST, "levels of lists and objects")
+        if is_finite and any(isinstance(item, float) and not math.isfinite(item) for item in level):
+            raise Invalid({key: ["not a number, or too large to be one"]})
         level = [inner for item in level for inner in _inside(item)]
         depth += 1
 
