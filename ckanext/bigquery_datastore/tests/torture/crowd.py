@@ -185,13 +185,18 @@ class Crowd:
 
 @dataclass(frozen=True)
 class Clients:
-    """So many clients, each of which asks for one file after the other until the time is over."""
+    """So many clients, each of which asks for one file after the other until the time is over.
+
+    ``pause`` is what each of them does something else for between two files, and before the first,
+    in seconds, on average.
+    """
 
     site: Site
     tables: list[Table]
     formats: tuple[str, ...] = FORMATS
     # As long as a file may take until whoever wants it would give up.
     patience: float = 120
+    pause: float = 0
 
     def run(self, count: int, seconds: float, seed: int = 0) -> Crowd:
         return asyncio.run(self._run(count, seconds, random.Random(seed)))
@@ -204,7 +209,10 @@ class Clients:
         ) as client:
 
             async def ask() -> None:
-                while time.monotonic() < until:
+                while True:
+                    await asyncio.sleep(chance.uniform(0, 2 * self.pause))
+                    if time.monotonic() >= until:
+                        return
                     table, format_ = chance.choice(self.tables), chance.choice(self.formats)
                     await self._one(client, crowd, table, format_)
 
