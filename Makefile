@@ -46,7 +46,7 @@ core-suite: services ## CKAN's own DataStore tests, on BigQuery
 live: services ## everyday actions on Google, measured: PROJECT=… BUCKET=…; without them, on the emulators
 	@$(IN_STACK) python dev/live.py $(if $(PROJECT),--project $(PROJECT)) $(if $(BUCKET),--bucket $(BUCKET))
 
-torture: services ## the worst day: killed anywhere, faults, crowds, abuse, fuzz; an hour, then a table (STORAGE=… compares)
+torture: services ## the worst day: killed anywhere, faults, crowds, abuse, fuzz; three quarters of an hour, then a table (STORAGE=… compares)
 	@$(IN_STACK) pytest ckanext/bigquery_datastore/tests/torture --full --ledger docs/developers/torture.md $(if $(STORAGE),--storage $(STORAGE)) $(ARGS)
 
 bench: stack ## how fast, how large, how cheap, side by side with CKAN's core; a table, JSON, pictures

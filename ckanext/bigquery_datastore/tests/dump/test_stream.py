@@ -350,7 +350,7 @@ def test_a_later_object_that_is_gone_fails_in_its_turn(upstream: Upstream) -> No
 def test_a_log_of_requests_shows_no_signature(
     upstream: Upstream, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO)
+    caplog.set_level(logging.DEBUG)
     data = noise(1000)
     assert read([Source(upstream.put("a", data, Answer(drop_after=9), Answer()), 1000, 1)]) == data
     assert f"http://127.0.0.1:{upstream.port}/bucket/a" in caplog.text
