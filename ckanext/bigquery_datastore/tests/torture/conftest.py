@@ -10,7 +10,7 @@ from __future__ import annotations
 import datetime as dt
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -45,13 +45,20 @@ class Ledger:
         self.lines.append(Line(what, tried, lost, seen, now - self.began))
         self.began = now
 
-    def table(self) -> str:
-        rows = [
-            f"| {line.what} | {line.tried:,} | {line.lost:,} | {line.seen} | {line.seconds:.0f} |"
+    def rows(self, when: str) -> dict[str, str]:
+        """Each line as a row of the table, by what was tried."""
+        return {
+            line.what: f"| {line.what} | {line.tried:,} | {line.lost:,} | {line.seen} "
+            f"| {line.seconds:.0f} | {when} |"
             for line in self.lines
-        ]
-        head = ["| what was tried | how often | lost | seen | seconds |", "|---|--:|--:|---|--:|"]
-        return "\n".join([*head, *rows, ""])
+        }
+
+
+HEAD = "| what was tried | how often | lost | seen | seconds | of |\n|---|--:|--:|---|--:|---|\n"
+
+
+def table(rows: Mapping[str, str]) -> str:
+    return HEAD + "".join(f"{row}\n" for row in rows.values())
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -87,18 +94,26 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     config = terminalreporter.config
     if not (lines := config.stash[LEDGER].lines):
         return
-    table = config.stash[LEDGER].table()
+    rows = config.stash[LEDGER].rows(_now())
     terminalreporter.write_sep("=", f"tried, {len(lines)} ways")
-    terminalreporter.write(table)
+    terminalreporter.write(table(rows))
     if page := config.getoption("--ledger"):
-        _write(Path(page), table)
+        _write(Path(page), rows)
 
 
-def _write(page: Path, table: str) -> None:
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    ).stdout.strip()
+def _now() -> str:
+    command = ["git", "rev-parse", "--short", "HEAD"]
+    commit = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    return f"`{commit}`, {dt.date.today():%Y-%m-%d}"
+
+
+def _write(page: Path, rows: Mapping[str, str]) -> None:
+    """The page with these rows; a run of some tests leaves the rows of all others as they are."""
     head, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
-    _, _, tail = rest.partition(END)
-    told = f"{BEGIN}\nOn {dt.date.today():%Y-%m-%d}, of commit `{commit}`:\n\n{table}"
-    page.write_text(f"{head}{told}{END}{tail}", encoding="utf-8")
+    before, _, tail = rest.partition(END)
+    kept = {
+        line.split("|")[1].strip(): line
+        for line in before.splitlines()
+        if line.startswith("|") and line not in HEAD.splitlines()
+    }
+    page.write_text(f"{head}{BEGIN}\n{table({**kept, **rows})}{END}{tail}", encoding="utf-8")

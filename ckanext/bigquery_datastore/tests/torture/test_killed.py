@@ -245,7 +245,7 @@ def test_a_load_killed_at_any_call_is_finished_by_the_next_worker(
     jobs.get_queue(steps.QUEUE).empty()
     alone: SimpleQueue[str] = SimpleQueue()
     alone.put(id)
-    for mode, share in amount([("append", Share(some=2))], shares(LOADS, ("append",), 2)):
+    for mode, share in amount([("append", Share(some=2))], shares(LOADS, (), 3)):
         submitted = [("bigquery_load_submit", {"mode": mode})]
         loading = Rows(
             workers,
