@@ -144,8 +144,8 @@ def _check_loads(data_dict: DataDict) -> None:
     _check_names(data_dict)
     if not config.is_active():
         raise tk.ValidationError({"datastore": ["The DataStore of this site is not on BigQuery."]})
-    if door.resource(data_dict["resource_id"]) is None:
-        # resource_update takes names, too.
+    if not door.is_live(data_dict["resource_id"]):
+        # resource_update takes names, too, and what was deleted.
         raise tk.ObjectNotFound("Resource was not found.")
 
 

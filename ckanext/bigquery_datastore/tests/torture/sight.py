@@ -119,8 +119,20 @@ def delete_keeping_the_table(id: str) -> None:
 def decides(power: str, who: Visitor, id: str) -> str:
     """What CKAN's own actions on the resource decide for a visitor, now."""
     model.Session.rollback()
-    decide = {"read": _may_read, "change": _may_change, "rule": _may_rule, "nobody": _never}
-    return LET_IN if decide[power](who.user, id) else SHUT_OUT
+    decide = {
+        "read": _may_read,
+        "change": _may_change,
+        "drop": _may_drop,
+        "rule": _may_rule,
+        "nobody": _never,
+    }
+    return LET_IN if decide[power](_known(who), id) else SHUT_OUT
+
+
+def _known(who: Visitor) -> str:
+    """As whom CKAN knows a visitor: a deleted user's token is nobody's."""
+    found = model.User.get(who.user) if who.user else None
+    return who.user if found is not None and found.is_active else ""
 
 
 def _may_read(user: str, id: str) -> bool:
@@ -138,6 +150,16 @@ def _may_change(user: str, id: str) -> bool:
         return False
     # What it finds nowhere, CKAN changes for nobody.
     return _may_read(user, id)
+
+
+def _may_drop(user: str, id: str) -> bool:
+    """Also the table of a resource that was deleted, by whom its dataset is shown to."""
+    try:
+        for power in ("resource_show", "resource_update"):
+            tk.check_access(power, {"user": user, "ignore_auth": False}, {"id": id})
+    except (tk.NotAuthorized, tk.ObjectNotFound):
+        return False
+    return True
 
 
 def _may_rule(user: str, id: str) -> bool:
@@ -232,8 +254,8 @@ ACTIONS: dict[str, Ask] = {
         "change", "datastore_upsert", method="insert", records=_ROWS, **_WRITE
     ),
     "datastore_create": _act("change", "datastore_create", records=_ROWS, **_WRITE),
-    "datastore_delete": _act("change", "datastore_delete", **_NONE, **_WRITE),
-    "datastore_records_delete": _act("change", "datastore_records_delete", **_NONE, **_WRITE),
+    "datastore_delete": _act("drop", "datastore_delete", **_NONE, **_WRITE),
+    "datastore_records_delete": _act("drop", "datastore_records_delete", **_NONE, **_WRITE),
     "datastore_run_triggers": _act("rule", "datastore_run_triggers"),
     "datastore_function_create": _act(
         "rule", "datastore_function_create", "name", definition="BEGIN RETURN NEW; END;"

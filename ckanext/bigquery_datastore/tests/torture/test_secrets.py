@@ -68,8 +68,8 @@ def keys(emulator: OwnEmulator) -> dict[str, str]:
 class Run:
     """A site with a talkative log, what is done with it, and all that it has said."""
 
-    def __init__(self, site: Site, emulator: OwnEmulator, folder: Path) -> None:
-        self.site, self.emulator, self.folder = site, emulator, folder
+    def __init__(self, server: str, site: Site, emulator: OwnEmulator, folder: Path) -> None:
+        self.server, self.site, self.emulator, self.folder = server, site, emulator, folder
         self.sysadmin = factories.SysadminWithToken()
         self.dataset = factories.Dataset(owner_org=factories.Organization()["id"])["id"]
         self.steps, self.signatures = 0, set[str]()
@@ -146,7 +146,7 @@ def run(request: Any, own_site: OwnEmulator, start_site: Any, tmp_path: Path) ->
     options = dict.fromkeys((config.CREDENTIALS, config.CREDENTIALS_RO), str(own_site.key_file))
     options[config.DELIVERY] = SITES[request.param]
     site = start_site(options, base=ini, env=own_site.environment, server=request.param)
-    return Run(site, own_site, tmp_path)
+    return Run(request.param, site, own_site, tmp_path)
 
 
 def work_of_editors(run: Run) -> str:
@@ -260,7 +260,7 @@ def test_no_secret_is_in_any_line_of_a_whole_run(run: Run, ledger: Any):
     lines = sum(text.count("\n") for text in (*said.values(), *written.values()))
     found = told({**said, **written}, run.secrets())
     seen = f"{lines:,} lines of log, commands, Redis, labels; {len(run.secrets())} secrets"
-    ledger.add("secrets in a whole run", run.steps, len(found), seen)
+    ledger.add(f"secrets in a whole run, on {run.server}", run.steps, len(found), seen)
     assert found == []
 
 
