@@ -153,7 +153,9 @@ def _may_change(user: str, id: str) -> bool:
 
 
 def _may_drop(user: str, id: str) -> bool:
-    """Also the table of a resource that was deleted, by whom its dataset is shown to."""
+    """Before CKAN 2.12 also the table of a deleted resource, by whom its dataset is shown to."""
+    if tk.check_ckan_version("2.12"):
+        return _may_change(user, id)
     try:
         for power in ("resource_show", "resource_update"):
             tk.check_access(power, {"user": user, "ignore_auth": False}, {"id": id})
