@@ -131,8 +131,13 @@ def decides(power: str, who: Visitor, id: str) -> str:
 
 def _known(who: Visitor) -> str:
     """As whom CKAN knows a visitor: a deleted user's token is nobody's."""
+    return "" if is_gone(who) else who.user
+
+
+def is_gone(who: Visitor) -> bool:
+    """Whether the user of this visitor was deleted."""
     found = model.User.get(who.user) if who.user else None
-    return who.user if found is not None and found.is_active else ""
+    return found is not None and not found.is_active
 
 
 def _may_read(user: str, id: str) -> bool:
