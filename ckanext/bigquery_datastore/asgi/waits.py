@@ -34,7 +34,6 @@ _HOP = re.compile(rb"\b%s=(\d{1,3})$" % answers.HOP.encode())
 _OF_THE_WAY = {
     b"forwarded",
     b"x-forwarded-for",
-    b"x-forwarded-port",
     b"x-real-ip",
     b"x-request-id",
     b"traceparent",
@@ -60,7 +59,7 @@ class Waits:
         """Note whether CKAN has let this request wait, and come back by redirect: ``answer``."""
         now, name = time.monotonic(), _name(scope)
         self._allowed.pop(name, None)
-        if answer and isinstance(work, Wait) and answer[0]["status"] == 302:
+        if isinstance(work, Wait) and _may_be_repeated(answer):
             self._allowed[name] = _Allowed(now, work, answer)
         while self._allowed:
             oldest = next(iter(self._allowed))
@@ -93,6 +92,14 @@ class Waits:
             for name, value in head["headers"]
         ]
         return [{**head, "headers": headers}, *body]
+
+
+def _may_be_repeated(answer: list[Message]) -> bool:
+    """Whether all that an answer does is to send its client back: a cookie is for one alone."""
+    return bool(answer) and (
+        answer[0]["status"] == 302
+        and all(name.lower() != b"set-cookie" for name, _ in answer[0]["headers"])
+    )
 
 
 def _hop(scope: Message) -> int:

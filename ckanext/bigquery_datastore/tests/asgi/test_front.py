@@ -70,7 +70,7 @@ class Portal:
         self.asked += 1
         if handed._outcome:
             return Response("ready")
-        response = Response("not yet", 302, {"Location": "/again?_hop=1"})
+        response = Response("not yet", 302, {"Location": "/again?_hop=1", **self.headers})
         response.headers.update(handed.leave(self.wait, self.places.take()))
         return response
 
@@ -371,6 +371,12 @@ def test_ckan_decides_of_any_other_request(portal, client, lasting, path, cookie
 def test_ckan_decides_again_after_a_while(portal, client, lasting, monkeypatch):
     monkeypatch.setattr(waits, "SECONDS", 0)
     assert sent_round(portal, client, PATH) == (302, "/again?_hop=1", 1)
+    assert sent_round(portal, client, f"{PATH}&_hop=1")[2] == 1
+
+
+def test_a_cookie_of_one_client_is_given_to_no_other(portal, client, lasting):
+    portal.headers = {"Set-Cookie": "session=1"}
+    assert sent_round(portal, client, PATH)[2] == 1
     assert sent_round(portal, client, f"{PATH}&_hop=1")[2] == 1
 
 
