@@ -153,7 +153,7 @@ def _check_loads(data_dict: DataDict) -> None:
 def _told_briefly(key: str = "filters") -> Iterator[None]:
     """Core reads filters that come as a text before anybody can look at how deep they are.
 
-    What it finds no table in, it repeats as it came, which may be long.
+    A list of objects that is none it repeats as it came, which may be long.
     """
     try:
         yield

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ckanext.bigquery_datastore.backend.search import fulltext
+from ckanext.bigquery_datastore.backend.search import bounds, fulltext
 from ckanext.bigquery_datastore.backend.search.build import build
 from ckanext.bigquery_datastore.backend.table import naming, types
 from ckanext.bigquery_datastore.backend.table.model import Column, Table
@@ -72,6 +72,12 @@ def test_what_just_fits_is_read() -> None:
     build(TABLE, {"sort": ["name"] * 100})
     build(TABLE, {"filters": {"name": [str(n) for n in range(99_999)]}})
     assert build(TABLE, {"limit": 2**63 - 1, "offset": 2**63 - 1}).limit == 2**63 - 1
+
+
+def test_the_largest_table_of_bigquerys_may_be_described() -> None:
+    info = {"label": "a" * 300, "notes": "b" * 1_000, "type_override": "text"}
+    column = {"id": "c" * 300, "type": "text", "info": info}
+    bounds.check_others({"fields": [column] * 10_000, "primary_key": ["c" * 300] * 16})
 
 
 def test_a_site_may_allow_longer_texts() -> None:
