@@ -10,13 +10,11 @@ import logging
 import math
 import os
 import time
-import urllib.request
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING
 
-import certifi
-import urllib3
+import requests
+from requests.adapters import HTTPAdapter
 from urllib3.exceptions import HTTPError
 
 from ckanext.bigquery_datastore.dump.stream.parts import Piece
@@ -38,15 +36,15 @@ IDLE_CONNECTIONS = 100
 
 _HEADERS = {"Accept-Encoding": "identity", "User-Agent": "ckanext-bigquery-datastore"}
 
-# One a process, and one for each way: a process that forks leaves its parent's alone.
-_pools: dict[str, urllib3.PoolManager] = {}
-_inherited: list[urllib3.PoolManager] = []
+# One a process: a process that forks leaves its parent's connections alone.
+_sessions: list[requests.Session] = []
+_inherited: list[requests.Session] = []
 
 
 def _forget() -> None:
     # Never let go of: to clean them up here would end the parent's connections.
-    _inherited.extend(_pools.values())
-    _pools.clear()
+    _inherited.extend(_sessions)
+    _sessions.clear()
 
 
 os.register_at_fork(after_in_child=_forget)
@@ -113,17 +111,8 @@ class DirectFetch:
     def _connect(self) -> BaseHTTPResponse:
         left = self._left()
         connect, read = min(self._patience.connect, left), min(self._patience.read, left)
-        response = _pool(self._url).urlopen(
-            "GET",
-            self._url,
-            headers={**_HEADERS, **self._reading.request()},
-            timeout=urllib3.Timeout(connect=connect, read=read),
-            preload_content=False,
-            decode_content=False,
-            redirect=False,
-            retries=False,
-        )
-        self._response = response
+        headers = {**_HEADERS, **self._reading.request()}
+        self._response = response = _answer(self._url, headers, (connect, read))
         if not self._reading.is_answer(response.status):
             raise self._reading.refuse(response.status, response.read1(REFUSAL_BYTES))
         self._reading.accept(response.headers)
@@ -147,22 +136,31 @@ def _wait_for_more(response: BaseHTTPResponse, seconds: float) -> None:
         sock.settimeout(seconds)
 
 
-def _pool(url: str) -> urllib3.PoolManager:
-    """The connections of this process, by the proxy that its environment names for the URL."""
-    parts = urlsplit(url)
-    proxies = urllib.request.getproxies()
-    proxy = proxies.get(parts.scheme) or proxies.get("all") or ""
-    if proxy and urllib.request.proxy_bypass(parts.hostname or ""):
-        proxy = ""
-    if proxy not in _pools:
+def _answer(url: str, headers: dict[str, str], timeout: tuple[float, float]) -> BaseHTTPResponse:
+    """The answer's head, its body not read yet; by the environment's proxy and certificates.
+
+    :raises Passing: there is none. Without the words of the library's, which repeat the signature
+    """
+    request = requests.Request("GET", url, headers).prepare()
+    # As it was signed: it would be quoted anew.
+    request.url = url
+    session = _session()
+    settings = session.merge_environment_settings(url, {}, True, None, None)
+    try:
+        answer = session.send(request, timeout=timeout, allow_redirects=False, **settings)
+    except requests.RequestException as err:
+        raise Passing(type(err).__name__) from None
+    return answer.raw
+
+
+def _session() -> requests.Session:
+    if not _sessions:
         _keep_signatures_out_of_logs()
-        options: dict[str, Any] = {
-            "maxsize": IDLE_CONNECTIONS,
-            "ca_certs": os.environ.get("SSL_CERT_FILE") or certifi.where(),
-        }
-        made = urllib3.ProxyManager(proxy, **options) if proxy else urllib3.PoolManager(**options)
-        _pools.setdefault(proxy, made)
-    return _pools[proxy]
+        session = requests.Session()
+        for scheme in ("http://", "https://"):
+            session.mount(scheme, HTTPAdapter(pool_maxsize=IDLE_CONNECTIONS))
+        _sessions.append(session)
+    return _sessions[0]
 
 
 class _WithoutQuery(logging.Filter):

@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from werkzeug.serving import WSGIRequestHandler, make_server
 
+from ckanext.bigquery_datastore.dump import loop
 from ckanext.bigquery_datastore.dump.stream import (
     ByteRange,
     Inline,
@@ -146,6 +147,20 @@ def test_the_signed_url_reaches_the_storage_as_it_was_signed(upstream: Upstream)
     assert upstream.requests[0].target == target
     assert upstream.requests[0].headers["x-goog-signed"] == "yes"
     assert upstream.requests[0].headers["accept-encoding"] == "identity"
+
+
+def test_a_proxy_of_the_environment_is_asked_and_told_who_asks(
+    upstream: Upstream, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    # The loop's client is made once, and has read its environment.
+    if way == "in the loop":
+        monkeypatch.setattr(loop, "_home", loop._Home())
+    monkeypatch.setenv("http_proxy", f"http://user:word@127.0.0.1:{upstream.port}")
+    upstream.put("a", b"abc")
+    assert read([Source("http://storage.invalid/bucket/a?X-Goog-Signature=5ec4e7", 3, 1)]) == b"abc"
+    (request,) = upstream.requests
+    assert request.target == "http://storage.invalid/bucket/a?X-Goog-Signature=5ec4e7"
+    assert request.headers["proxy-authorization"] == "Basic dXNlcjp3b3Jk"
 
 
 # ── connections that break ────────────────────────────────────────────────────

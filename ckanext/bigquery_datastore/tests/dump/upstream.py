@@ -139,7 +139,9 @@ class Upstream:
         with self._changed:
             self.requests.append(request)
             self._changed.notify_all()
-        stored = self._objects.get(target.partition("?")[0])
+        # To a proxy, the whole address is sent (RFC 9112 section 3.2.2).
+        path = re.sub(r"^http://[^/]+", "", target).partition("?")[0]
+        stored = self._objects.get(path)
         if stored is None:
             stored = StoredObject(b"", [Answer(status=404)])
         answer = stored.script[min(stored.asked, len(stored.script) - 1)]
