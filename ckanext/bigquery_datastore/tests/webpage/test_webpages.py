@@ -108,9 +108,10 @@ def test_without_javascript_both_pages_have_the_list(
 ) -> None:
     table, page = a_table(), plain_page
     page.goto(table["page"])
-    page.locator(f"{MENU} summary").click()
-    assert titles(page.locator(MENU)) == FORMATS
-    assert len(as_csv(saved(page, lambda: page.get_by_text("CSV", exact=True).click()))) == 61
+    menu = page.locator(MENU)
+    menu.locator("summary").click()
+    assert titles(menu) == FORMATS
+    assert len(as_csv(saved(page, lambda: menu.get_by_text("CSV", exact=True).click()))) == 61
     page.goto(f"{site.url}/dataset/{table['dataset']}")
     plain = page.locator(".bigquery-datastore-plain")
     plain.locator("summary").click()
