@@ -353,6 +353,8 @@ def crowded(site: Site, page: str, tables: list[str], waiting: int, readers: int
     held = settled("waiting")
     wait_threads, wait_memory = site.used("Threads"), site.used("VmRSS")
     wait_pages = site.pages(page)
+    # Not what those pages, and those who have come back meanwhile, have taken.
+    memory_before_readers = site.used("VmRSS")
     token = os.environ["CKAN_MEMBER_TOKEN"]
     slow = [[f"{dump}/{tables[1]}?", token, csv(LONG)]] * readers
     told = crowd(["read_slowly", slow, 10 / readers])
@@ -378,7 +380,7 @@ def crowded(site: Site, page: str, tables: list[str], waiting: int, readers: int
         "streamed to at a time": str(streams),
         "threads": f"{threads} quiet, {wait_threads} waiting, {read_threads} streaming",
         "memory a waiting client": f"{(wait_memory - memory) / max(held, 1):.0f} KiB",
-        "memory a stream": f"{(read_memory - wait_memory) / max(streams, 1):.0f} KiB",
+        "memory a stream": f"{(read_memory - memory_before_readers) / max(streams, 1):.0f} KiB",
         "let in, whole and right": f"{told['whole']} of {told['let_in']}",
         "told to come back": f"{len(away)}, after p50 {1000 * statistics.median(away):.0f} ms, "
         f"p95 {1000 * p95(away):.0f} ms"

@@ -12,12 +12,12 @@ import asyncio
 import logging
 import os
 import threading
-from asyncio import selector_events, transports
+import time
+from asyncio import selector_events
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import partialmethod
 from typing import TypeVar
 
 import anyio
@@ -32,9 +32,13 @@ IDLE_SECONDS = 15.0
 # Threads for what blocks: calls to Google, and apart from them, what keeps a processor busy.
 THREADS = 4
 
-# What is read of a connection at once: it lies in memory while a slow reader takes the bytes before
-# it. asyncio would read 256 KiB, which is most of what a stream holds.
+# What is read of a connection at once: of a client's. asyncio would read 256 KiB.
 READ_BYTES = 32 * 1024
+
+# And of Cloud Storage, whose bytes lie in memory twice (h11, httpcore) while a visitor takes those
+# before them: the least at first and after each wait that was so long, a bit more after any other.
+LEAST_READ_BYTES, MORE_BYTES, MOST_READ_BYTES = 4 * 1024, 128, 128 * 1024
+SLOW_SECONDS = 0.05
 
 # What waits to be sent to a slow reader before no more is written; one chunk may lie above it.
 # asyncio lets 64 KiB wait.
@@ -167,13 +171,31 @@ def _hold_little() -> None:
     if type(asyncio.get_running_loop()).__module__.startswith("uvloop"):
         log.warning(
             "This server runs on uvloop, which reads up to 8 MB ahead for each slow reader of a "
-            "file. On asyncio's own loop it is 32 KiB: uvicorn --loop asyncio."
+            "file. asyncio's own loop reads some KiB: uvicorn --loop asyncio."
         )
         return
-    transport = selector_events._SelectorSocketTransport  # type: ignore[attr-defined]
-    transport.max_size = READ_BYTES
-    limit = transports._FlowControlMixin._set_write_buffer_limits  # type: ignore[attr-defined]
-    transport._set_write_buffer_limits = partialmethod(limit, high=UNSENT_BYTES)
+    selector_events._SelectorSocketTransport = _Frugal  # type: ignore[attr-defined]
+
+
+class _Frugal(selector_events._SelectorSocketTransport):  # type: ignore[name-defined]
+    """A connection that reads and keeps little for one who takes little."""
+
+    max_size = READ_BYTES
+    _grown = LEAST_READ_BYTES
+    _paused_at = 0.0
+
+    def pause_reading(self) -> None:
+        self._paused_at = time.monotonic()
+        super().pause_reading()
+
+    def resume_reading(self) -> None:
+        is_slow = time.monotonic() - self._paused_at > SLOW_SECONDS
+        more = min(self._grown + MORE_BYTES, MOST_READ_BYTES)
+        self.max_size = self._grown = LEAST_READ_BYTES if is_slow else more
+        super().resume_reading()
+
+    def _set_write_buffer_limits(self, high: int | None = UNSENT_BYTES, low: int | None = None):
+        super()._set_write_buffer_limits(UNSENT_BYTES if high is None else high, low)
 
 
 def _client() -> httpx.AsyncClient:

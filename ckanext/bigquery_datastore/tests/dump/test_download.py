@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from random import Random
 
 import anyio
 import pytest
 
+from ckanext.bigquery_datastore.dump.loop import (
+    LEAST_READ_BYTES,
+    MORE_BYTES,
+    SLOW_SECONDS,
+    shared_loop,
+)
 from ckanext.bigquery_datastore.dump.stream import Patience, Source
-from ckanext.bigquery_datastore.dump.stream.download import BUFFER, OPEN_AHEAD, Pipe
+from ckanext.bigquery_datastore.dump.stream.download import BUFFER, OPEN_AHEAD, Download, Pipe, Put
+from ckanext.bigquery_datastore.dump.stream.parts import cut
 from ckanext.bigquery_datastore.errors import OutsideError
 from ckanext.bigquery_datastore.tests.dump.in_loop import open_in_loop
 from ckanext.bigquery_datastore.tests.dump.upstream import Answer, Upstream
@@ -104,6 +112,42 @@ def test_closing_closes_the_connections_within_a_second(
     stream.close()
     with pytest.raises(ValueError, match="closed"):
         next(stream)
+
+
+def test_who_takes_much_is_given_much_and_who_takes_little_holds_little(upstream: Upstream) -> None:
+    data = noise(8 * OPEN_AHEAD)
+    parts = [Source(upstream.put("file", data), len(data), 1)]
+    taken: list[bytes] = []
+
+    async def put(chunk: bytes) -> None:
+        taken.append(chunk)
+        if sum(map(len, taken)) > len(data) // 2:
+            await anyio.sleep(2 * SLOW_SECONDS)
+
+    loop = shared_loop()
+    download = loop.portal.call(Download, loop.client, cut(parts, None), PATIENCE)
+    with loop.portal.wrap_async_context_manager(_passing(download, put)):
+        loop.portal.call(
+            _until, lambda: len(taken) > 3 and max(map(len, taken[-3:])) <= LEAST_READ_BYTES
+        )
+    first, last = len(taken[0]), len(taken[-1])
+    assert first <= LEAST_READ_BYTES + MORE_BYTES and last <= LEAST_READ_BYTES
+    assert max(map(len, taken)) > 4 * LEAST_READ_BYTES
+    assert data.startswith(b"".join(taken))
+
+
+@asynccontextmanager
+async def _passing(download: Download, put: Put) -> AsyncIterator[None]:
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(download.pass_on, put)
+        yield
+        tasks.cancel_scope.cancel()
+
+
+async def _until(happens: Callable[[], bool]) -> None:
+    with anyio.fail_after(20):
+        while not happens():
+            await anyio.sleep(0.01)
 
 
 def test_closing_while_a_connection_is_being_made_loses_none(upstream: Upstream) -> None:
