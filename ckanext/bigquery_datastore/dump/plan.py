@@ -11,6 +11,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -51,6 +52,13 @@ class DumpPlan:
     milliseconds: bool
     asked: float
     is_at_once: bool = False
+
+    def again(self, asked: float, is_at_once: bool) -> DumpPlan:
+        """The same for another request, with what was worked out of it before."""
+        another = copy(self)
+        known = {"prefix": self.prefix, "_key": self._key}
+        vars(another).update(known, asked=asked, is_at_once=is_at_once)
+        return another
 
     @property
     def stored(self) -> Format:
