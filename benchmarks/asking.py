@@ -14,6 +14,7 @@ class Calls:
     """Requests as (began, ended). Looks at a job that runs are of the request that began it."""
 
     times: list[tuple[float, float]] = field(default_factory=list)
+    looks: list[tuple[float, float]] = field(default_factory=list)
 
     @property
     def in_a_row(self) -> int:
@@ -22,6 +23,14 @@ class Calls:
         for began, end in sorted(self.times, key=lambda call: call[1]):
             if began >= ended:
                 ended, found = end, found + 1
+        return found
+
+    def seconds(self, since: float, until: float) -> float:
+        """How much of this time somebody waited for an answer."""
+        ended, found = since, 0.0
+        for began, end in sorted(self.times + self.looks):
+            found += max(0.0, min(end, until) - max(began, ended))
+            ended = max(ended, min(end, until))
         return found
 
 
@@ -38,8 +47,7 @@ def calls() -> Iterator[Calls]:
         try:
             return send(adapter, request, *args, **kwargs)
         finally:
-            if not _is_look(request):
-                found.times.append((began, time.monotonic()))
+            (found.looks if _is_look(request) else found.times).append((began, time.monotonic()))
 
     adapter_class.send = counted
     try:

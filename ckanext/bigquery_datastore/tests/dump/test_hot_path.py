@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from ckan import model
@@ -123,6 +124,21 @@ def test_a_hot_click_reads_the_resource_and_its_dataset_once_and_asks_google_not
     for table in ("resource", "package"):
         assert sum(f"FROM {table} " in text for text in found) == 1, found
     assert asked(own_site, resource) == {"tables.get": 0, "storage": 0}
+
+
+def test_a_hot_click_gets_what_has_changed_in_ckan_since(app, own_site, resource, monkeypatch):
+    monkeypatch.setattr(config, "metadata_ttl_seconds", lambda: 3600)
+    warm(app, resource)
+    urls = [visit(app, resource["id"]).headers["Location"]]
+    helpers.call_action("package_patch", id=resource["package_id"], name="another-name")
+    urls.append(visit(app, resource["id"]).headers["Location"])
+    urls.append(visit(app, resource["id"], "bom=true").headers["Location"])
+    monkeypatch.setattr(config, "order", lambda: "none")
+    urls.append(visit(app, resource["id"]).headers["Location"])
+    assert ["another-name" in url for url in urls] == [False, True, True, True]
+    files = [urlsplit(url).path for url in urls]
+    assert files[0] == files[1]
+    assert len(set(files)) == 3
 
 
 def test_a_hot_click_after_the_dataset_was_hidden_is_404(app, own_site, resource, monkeypatch):
