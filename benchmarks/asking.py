@@ -43,6 +43,8 @@ def calls() -> Iterator[Calls]:
     send = adapter_class.send
 
     def counted(adapter: Any, request: Any, *args: Any, **kwargs: Any) -> Any:
+        if "/solr/" in request.url:
+            return send(adapter, request, *args, **kwargs)
         began = time.monotonic()
         try:
             return send(adapter, request, *args, **kwargs)

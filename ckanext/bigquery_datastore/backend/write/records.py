@@ -13,8 +13,8 @@ import io
 import json
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -252,6 +252,22 @@ def brought(client: bigquery.Client, batch: Batch) -> Iterator[Source]:
             client.delete_table(reference(name), not_found_ok=True, **clients.budget())
 
 
+@contextmanager
+def bringing(client: bigquery.Client) -> Iterator[Callable[[Batch], Source]]:
+    """``brought`` for several statements: each batch is brought once, where it is first read."""
+    found: list[Source] = []
+
+    def source_of(batch: Batch) -> Source:
+        known = next((source for source in found if source.batch is batch), None)
+        if known is None:
+            known = stack.enter_context(brought(client, batch))
+            found.append(known)
+        return known
+
+    with ExitStack() as stack:
+        yield source_of
+
+
 def _load(client: bigquery.Client, name: str, texts: Sequence[str]) -> None:
     expires = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(hours=STAGING_HOURS)
     table = bigquery.Table(reference(name), schema=[bigquery.SchemaField("r", "STRING")])
@@ -265,6 +281,8 @@ def _load(client: bigquery.Client, name: str, texts: Sequence[str]) -> None:
             file,
             reference(name),
             rewind=True,
+            # Known, few bytes are sent with the job in one request, not in a second one.
+            size=file.getbuffer().nbytes,
             job_id=job_id,
             job_config=bigquery.LoadJobConfig(
                 source_format="NEWLINE_DELIMITED_JSON",

@@ -5,7 +5,7 @@ The caller holds ``lock.writing`` for the table, as with the other ``statements`
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from google.cloud import bigquery
@@ -23,6 +23,8 @@ from ckanext.bigquery_datastore.backend.write.statements import (
     taken,
 )
 from ckanext.bigquery_datastore.errors import Invalid
+
+SourceOf = Callable[[Batch], Source]
 
 
 def upsert(
@@ -44,43 +46,52 @@ def upsert(
     """
     batches = records.folded(table, rows)
     is_looked_for = update_only or len(batches) > 1 or layout.is_spread(table)
-    found = [
-        _ids(client, table, batch, must_exist=update_only) if is_looked_for else {}
-        for batch in batches
-    ]
-    if update_only:
-        for batch, ids in zip(batches, found, strict=True):
-            for number, row in enumerate(batch.rows, 1):
-                if len(ids.get(number, ())) != 1:
-                    key = {column.name: row[column.name] for column in batch.key}
-                    raise Invalid({"key": [f'key "{key}" not found']})
-    for batch in batches:
-        if table.primary_key and batch.key and batch.key[0].name == ID:
-            _check_other_rows(client, table, batch)
-    if dry_run:
-        return []
-    batch = batches[0] if len(batches) == 1 else _by_id(client, table, batches, found)
-    touched = [id for ids in found for places in ids.values() for id in places]
-    first = 1
-    if table.has_id and not update_only:
-        highest = max((int(row.get(ID) or 0) for row in batch.rows), default=0)
-        count = 0 if records.is_numbered(batch) else len(batch.rows)
-        first = numbers.reserve(client, table, count, highest)
-    with records.brought(client, batch) as source:
+    with records.bringing(client) as source_of:
+        found = [
+            _ids(client, table, batch, source_of, must_exist=update_only) if is_looked_for else {}
+            for batch in batches
+        ]
+        if update_only:
+            _check_found(batches, found)
+        for batch in batches:
+            if table.primary_key and batch.key and batch.key[0].name == ID:
+                _check_other_rows(client, table, batch, source_of)
+        if dry_run:
+            return []
+        batch = batches[0] if len(batches) == 1 else _by_id(client, table, batches, found)
+        touched = [id for ids in found for places in ids.values() for id in places]
+        first = 1
+        if table.has_id and not update_only:
+            highest = max((int(row.get(ID) or 0) for row in batch.rows), default=0)
+            count = 0 if records.is_numbered(batch) else len(batch.rows)
+            first = numbers.reserve(client, table, count, highest)
+        source = source_of(batch)
         if is_looked_for and not touched:
             sql = insert_sql(table, source, first)
         else:
             where = _where(table, touched) if is_looked_for else "TRUE"
             sql = _merge_sql(table, source, None if update_only else first, where)
         outlived.change(client, table.id, sql, source.parameters)
-    if not returning:
-        return []
-    if records.is_numbered(batch):
-        touched += (int(row[ID] or 0) for row in batch.rows)
-    elif not update_only:
-        touched += range(first, first + len(batch.rows))
-    where = _where(table, touched) if is_looked_for else "TRUE"
-    return _written(client, table, batch, where)
+        if not returning:
+            return []
+        if records.is_numbered(batch):
+            touched += (int(row[ID] or 0) for row in batch.rows)
+        elif not update_only:
+            touched += range(first, first + len(batch.rows))
+        where = _where(table, touched) if is_looked_for else "TRUE"
+        return _written(client, table, source, where)
+
+
+def _check_found(batches: Sequence[Batch], found: Sequence[Mapping[int, Sequence[int]]]) -> None:
+    """That each record means one row.
+
+    :raises Invalid: one does not
+    """
+    for batch, ids in zip(batches, found, strict=True):
+        for number, row in enumerate(batch.rows, 1):
+            if len(ids.get(number, ())) != 1:
+                key = {column.name: row[column.name] for column in batch.key}
+                raise Invalid({"key": [f'key "{key}" not found']})
 
 
 def _where(table: Table, ids: Sequence[int]) -> str:
@@ -121,7 +132,7 @@ def _by_id(
 
 
 def _ids(
-    client: bigquery.Client, table: Table, batch: Batch, *, must_exist: bool
+    client: bigquery.Client, table: Table, batch: Batch, source_of: SourceOf, *, must_exist: bool
 ) -> dict[int, list[int]]:
     """The ``_id`` of the rows that each row of a batch means, by its place from 1.
 
@@ -132,34 +143,36 @@ def _ids(
         return {place: [int(row[ID] or 0)] for place, row in enumerate(batch.rows, 1)}
     where = _where(table, [int(row[ID] or 0) for row in batch.rows]) if by_number else "TRUE"
     number = f"t.{quote_name(ID)}" if table.has_id else "0"
-    with records.brought(client, batch) as source:
-        rows = query.read(
-            client,
-            f"SELECT {source.number('s.r')} AS place, {number} AS number "
-            f"FROM (SELECT r FROM {source.sql}) AS s JOIN {table.sql_name} AS t "
-            f"ON {source.on(batch.key)} AND {where}",
-            source.parameters,
-        )
+    source = source_of(batch)
+    rows = query.read(
+        client,
+        f"SELECT {source.number('s.r')} AS place, {number} AS number "
+        f"FROM (SELECT r FROM {source.sql}) AS s JOIN {table.sql_name} AS t "
+        f"ON {source.on(batch.key)} AND {where}",
+        source.parameters,
+    )
     found: dict[int, list[int]] = {}
     for row in rows:
         found.setdefault(int(row["place"]), []).append(int(row["number"]))
     return found
 
 
-def _check_other_rows(client: bigquery.Client, table: Table, batch: Batch) -> None:
+def _check_other_rows(
+    client: bigquery.Client, table: Table, batch: Batch, source_of: SourceOf
+) -> None:
     """That rows meant by ``_id`` do not get the key of another row."""
     key = key_of(table)
     if not {column.name for column in key} <= {c.name for c in batch.columns}:
         return
     number = next(column for column in batch.columns if column.name == ID)
-    with records.brought(client, batch) as source:
-        rows = query.read(
-            client,
-            f"SELECT MIN({source.number('s.r')}) AS place FROM (SELECT r FROM {source.sql}) AS s "
-            f"JOIN {table.sql_name} AS t ON {source.on(key)} "
-            f"WHERE t.{number.sql} <> {source.value(number, 's.r')}",
-            source.parameters,
-        )
+    source = source_of(batch)
+    rows = query.read(
+        client,
+        f"SELECT MIN({source.number('s.r')}) AS place FROM (SELECT r FROM {source.sql}) AS s "
+        f"JOIN {table.sql_name} AS t ON {source.on(key)} "
+        f"WHERE t.{number.sql} <> {source.value(number, 's.r')}",
+        source.parameters,
+    )
     if rows and rows[0]["place"] is not None:
         raise taken(table, int(rows[0]["place"]) - 1)
 
@@ -198,16 +211,15 @@ def _new_value(source: Source, column: Column) -> str:
 
 
 def _written(
-    client: bigquery.Client, table: Table, batch: Batch, where: str
+    client: bigquery.Client, table: Table, source: Source, where: str
 ) -> list[dict[str, Any]]:
     """The rows of the table that a batch means, in the batch's order; ``where`` holds for them."""
     columns = [column for column in table.columns if column.name == ID] + list(table.user_columns)
     names = ", ".join(f"t.{column.sql} AS c{n}" for n, column in enumerate(columns))
-    with records.brought(client, batch) as source:
-        rows = query.read(
-            client,
-            f"SELECT {names} FROM (SELECT r FROM {source.sql}) AS s JOIN {table.sql_name} AS t "
-            f"ON {source.on(batch.key)} AND {where} ORDER BY {source.number('s.r')}",
-            source.parameters,
-        )
+    rows = query.read(
+        client,
+        f"SELECT {names} FROM (SELECT r FROM {source.sql}) AS s JOIN {table.sql_name} AS t "
+        f"ON {source.on(source.batch.key)} AND {where} ORDER BY {source.number('s.r')}",
+        source.parameters,
+    )
     return [as_record(columns, row.values()) for row in rows]
