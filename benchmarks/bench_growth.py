@@ -74,6 +74,8 @@ def set_defaults() -> None:
     for group in declared["groups"]:
         for option in group["options"]:
             tk.config.setdefault(option["key"], str(option.get("default", "")))
+    # A byte here counts as many.
+    tk.config[config.SEARCH_MAXIMUM_BYTES_BILLED] = "0"
 
 
 def billed(own: OwnEmulator, place: Place, table: str, **params: Any) -> float:

@@ -211,7 +211,7 @@ def measure(small: bool) -> Iterator[Figure | Curve]:
         "clients",
         "MB a second, all together",
         {"through CKAN": ours, "curl, from the storage server": theirs},
-        "Flat where the storage server or the processor is the limit: one event loop serves all. "
+        "Flat where the storage server or the processor is the limit. "
         "It falls for both where what each connection costs outweighs the little it carries.",
     )
     yield Curve(
