@@ -189,9 +189,11 @@ class _Frugal(selector_events._SelectorSocketTransport):  # type: ignore[name-de
         super().pause_reading()
 
     def resume_reading(self) -> None:
-        is_slow = time.monotonic() - self._paused_at > SLOW_SECONDS
-        more = min(self._grown + MORE_BYTES, MOST_READ_BYTES)
-        self.max_size = self._grown = LEAST_READ_BYTES if is_slow else more
+        # Of a connection that this process has made: what a client uploads is CKAN's, and taken.
+        if self._server is None:
+            is_slow = time.monotonic() - self._paused_at > SLOW_SECONDS
+            more = min(self._grown + MORE_BYTES, MOST_READ_BYTES)
+            self.max_size = self._grown = LEAST_READ_BYTES if is_slow else more
         super().resume_reading()
 
     def _set_write_buffer_limits(self, high: int | None = UNSENT_BYTES, low: int | None = None):
