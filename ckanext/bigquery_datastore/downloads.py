@@ -74,6 +74,10 @@ _FILES_MOST = 1000
 _WHOLE: TTLCache[tuple[str, str, bool], DumpPlan] = TTLCache(maxsize=256, ttl=60)
 _GUARD = threading.Lock()
 
+# How far an export was when this process last looked, for a crowd that has no place to wait: each
+# look asks Google three times.
+_SEEN: TTLCache[str, Running] = TTLCache(maxsize=1024, ttl=2.5)
+
 # What decides which rows and columns a file has.
 _SELECTING = ("filters", "q", "distinct", "plain", "language", "fields", "sort", "limit", "offset")
 
@@ -273,17 +277,26 @@ def at_hand(plan: DumpPlan) -> Ready | None:
     return FILES.peek(plan.target) if plan.is_at_once else None
 
 
-def begin(plan: DumpPlan) -> Ready | Running:
+def begin(plan: DumpPlan, *, is_crowded: bool = False) -> Ready | Running:
     """As far as an export goes at once; it is started where nobody has, and joined aside.
 
+    :param is_crowded: for who may not wait, how far it was some seconds ago is enough
     :raises BigQueryDatastoreError: it failed
     """
-    if running := watch.seen(plan):
+    if running := watch.seen(plan) or (_seen_lately(plan) if is_crowded else None):
         return running
     state = engine(plan).begin(plan)
-    if isinstance(state, Running) and state.phase == ASSEMBLE:
-        shared_loop().portal.call(watch.begin, engine(plan), plan, state)
+    if isinstance(state, Running):
+        with _GUARD:
+            _SEEN[plan.target] = state
+        if state.phase == ASSEMBLE:
+            shared_loop().portal.call(watch.begin, engine(plan), plan, state)
     return state
+
+
+def _seen_lately(plan: DumpPlan) -> Running | None:
+    with _GUARD:
+        return _SEEN.get(plan.target)
 
 
 def wait(plan: DumpPlan, state: Running, seconds: float) -> Ready | Running:

@@ -45,6 +45,10 @@ class Places:
     def most(self) -> int:
         return self._most()
 
+    @property
+    def is_full(self) -> bool:
+        return self.taken >= self.most
+
     def take(self, *, is_back: bool = False) -> Place:
         """
         :param is_back: for who had a place a moment ago, perhaps in another process: as many again

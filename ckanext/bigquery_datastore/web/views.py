@@ -151,8 +151,10 @@ def _status(ask: Callable[[], Asked]) -> Response:
 
 def _begun(asked: Asked) -> downloads.Ready | downloads.Running:
     """What is at hand, of which nothing is asked: who may read it was looked up a moment ago."""
-    plan = asked.plan
-    return downloads.at_hand(plan) or _read(asked, lambda: downloads.begin(plan))
+    plan, begin = asked.plan, downloads.begin
+    return downloads.at_hand(plan) or _read(
+        asked, lambda: begin(plan, is_crowded=places.WAITING.is_full)
+    )
 
 
 def _read(asked: Asked, work: Callable[[], _T]) -> _T:

@@ -161,6 +161,20 @@ def test_a_click_that_asked_google_looks_again_who_may(app, own_site, resource, 
     assert sum("FROM package " in text for text in found) == 2, found
 
 
+def test_a_crowd_without_a_place_to_wait_asks_google_no_more_than_its_first(
+    app, own_site, resource, monkeypatch
+):
+    labels = {**config.job_labels(), "emulator_run_seconds": "60"}
+    monkeypatch.setattr(config, "job_labels", lambda: labels)
+    monkeypatch.setitem(tk.config, config.WAITING_REQUESTS, "0")
+    monkeypatch.setitem(tk.config, config.METADATA_TTL_SECONDS, "60")
+    assert visit(app, resource["id"]).status_code == 503
+    own_site.forget_requests()
+    answers = [visit(app, resource["id"]) for _ in range(5)]
+    assert {(one.status_code, "curl --retry" in one.text) for one in answers} == {(503, True)}
+    assert asked(own_site, resource) == {"tables.get": 0, "storage": 0}
+
+
 def test_a_few_rows_do_not_ask_for_files_at_all(app, own_site, resource):
     own_site.forget_requests()
     assert visit(app, resource["id"], "limit=1").status_code == 200
