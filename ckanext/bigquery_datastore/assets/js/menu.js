@@ -16,6 +16,10 @@ ckan.module("bigquery-datastore-menu", function ($) {
       } else {
         this.el.closest(".dropdown").on("show.bs.dropdown", this._onOpened);
       }
+      /* CKAN starts its modules when it has its translations: a quick visitor was here before. */
+      if (this.el.is("[open], .dropdown-menu.show > li")) {
+        this._onOpened();
+      }
     },
 
     _onOpened: function () {
