@@ -43,6 +43,7 @@ def calls() -> Iterator[Calls]:
     send = adapter_class.send
 
     def counted(adapter: Any, request: Any, *args: Any, **kwargs: Any) -> Any:
+        # CKAN's own question, by the same library.
         if "/solr/" in request.url:
             return send(adapter, request, *args, **kwargs)
         began = time.monotonic()

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent import futures
@@ -21,7 +20,6 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from cachetools import TTLCache
 from ckan.plugins import toolkit as tk
 
 from ckanext.bigquery_datastore import backend, clients, compat, config, handover, spending
@@ -42,9 +40,10 @@ from ckanext.bigquery_datastore.dump.formats import Format
 from ckanext.bigquery_datastore.dump.loop import shared_loop
 from ckanext.bigquery_datastore.dump.objects import SQL
 from ckanext.bigquery_datastore.dump.plan import DumpPlan
-from ckanext.bigquery_datastore.dump.state import ASSEMBLE, FILES, Ready, Running
+from ckanext.bigquery_datastore.dump.state import ASSEMBLE, FILES, RUNNING, Ready, Running
 from ckanext.bigquery_datastore.dump.storage import Store, in_background
 from ckanext.bigquery_datastore.errors import BadRequest, OutsideError
+from ckanext.bigquery_datastore.recent import Recent
 
 __all__ = [
     "DumpPlan",
@@ -71,12 +70,7 @@ _FILES_MOST = 1000
 
 # Plans of whole tables that were made a moment ago: their SQL and what names their files take a
 # quarter of what a click on a file that is there costs beyond CKAN's own work.
-_WHOLE: TTLCache[tuple[str, str, bool], DumpPlan] = TTLCache(maxsize=256, ttl=60)
-_GUARD = threading.Lock()
-
-# How far an export was when this process last looked, for a crowd that has no place to wait: each
-# look asks Google three times.
-_SEEN: TTLCache[str, Running] = TTLCache(maxsize=1024, ttl=2.5)
+_WHOLE: Recent[DumpPlan] = Recent(most_seconds=60)
 
 # What decides which rows and columns a file has.
 _SELECTING = ("filters", "q", "distinct", "plain", "language", "fields", "sort", "limit", "offset")
@@ -135,21 +129,17 @@ def plan_of(resource_id: str, table: lookup.Table, params: Mapping[str, Any]) ->
             select = replace(select, order_by=())
         return DumpPlan(**given, select=select, asked=time.monotonic())
 
-    return _kept_whole((format_.name, is_ordered), given, made) if given["is_whole"] else made()
+    name = f"{resource_id} {format_.name} {is_ordered}"
+    return _kept_whole(name, given, made) if given["is_whole"] else made()
 
 
-def _kept_whole(
-    name: tuple[str, bool], given: Mapping[str, Any], make: Callable[[], DumpPlan]
-) -> DumpPlan:
+def _kept_whole(name: str, given: Mapping[str, Any], make: Callable[[], DumpPlan]) -> DumpPlan:
     """The plan that was made of the same a moment ago, or is made now."""
-    key = (given["resource_id"], *name)
-    with _GUARD:
-        kept = _WHOLE.get(key)
-    if kept is None or any(getattr(kept, known) != value for known, value in given.items()):
-        kept = make()
-        with _GUARD:
-            _WHOLE[key] = kept
-    return kept
+    plan = _WHOLE.peek(name)
+    if plan is None or any(getattr(plan, part) != value for part, value in given.items()):
+        plan = make()
+        _WHOLE.put(name, plan)
+    return plan
 
 
 def _is_page(format_: Format, limit: int | None) -> bool:
@@ -283,20 +273,14 @@ def begin(plan: DumpPlan, *, is_crowded: bool = False) -> Ready | Running:
     :param is_crowded: for who may not wait, how far it was some seconds ago is enough
     :raises BigQueryDatastoreError: it failed
     """
-    if running := watch.seen(plan) or (_seen_lately(plan) if is_crowded else None):
+    if running := watch.seen(plan) or (RUNNING.peek(plan.target) if is_crowded else None):
         return running
     state = engine(plan).begin(plan)
     if isinstance(state, Running):
-        with _GUARD:
-            _SEEN[plan.target] = state
+        RUNNING.put(plan.target, state)
         if state.phase == ASSEMBLE:
             shared_loop().portal.call(watch.begin, engine(plan), plan, state)
     return state
-
-
-def _seen_lately(plan: DumpPlan) -> Running | None:
-    with _GUARD:
-        return _SEEN.get(plan.target)
 
 
 def wait(plan: DumpPlan, state: Running, seconds: float) -> Ready | Running:

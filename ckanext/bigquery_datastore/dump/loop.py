@@ -32,11 +32,12 @@ IDLE_SECONDS = 15.0
 # Threads for what blocks: calls to Google, and apart from them, what keeps a processor busy.
 THREADS = 4
 
-# What is read of a connection at once: of a client's. asyncio would read 256 KiB.
+# What is read at once of a connection that a client has made. asyncio would read 256 KiB.
 READ_BYTES = 32 * 1024
 
-# And of Cloud Storage, whose bytes lie in memory twice (h11, httpcore) while a visitor takes those
-# before them: the least at first and after each wait that was so long, a bit more after any other.
+# And of one that this process has made: the least at first and after the reader has kept it waiting
+# for so long, a bit more after any other read. Of a stream it lies in memory twice (h11, httpcore)
+# while the visitor takes what came before.
 LEAST_READ_BYTES, MORE_BYTES, MOST_READ_BYTES = 4 * 1024, 128, 128 * 1024
 SLOW_SECONDS = 0.05
 
@@ -189,15 +190,17 @@ class _Frugal(selector_events._SelectorSocketTransport):  # type: ignore[name-de
         super().pause_reading()
 
     def resume_reading(self) -> None:
-        # Of a connection that this process has made: what a client uploads is CKAN's, and taken.
+        # A client's is its server's: CKAN takes what is uploaded.
         if self._server is None:
             is_slow = time.monotonic() - self._paused_at > SLOW_SECONDS
             more = min(self._grown + MORE_BYTES, MOST_READ_BYTES)
             self.max_size = self._grown = LEAST_READ_BYTES if is_slow else more
         super().resume_reading()
 
-    def _set_write_buffer_limits(self, high: int | None = UNSENT_BYTES, low: int | None = None):
-        super()._set_write_buffer_limits(UNSENT_BYTES if high is None else high, low)
+    def _set_write_buffer_limits(
+        self, high: int | None = UNSENT_BYTES, low: int | None = None
+    ) -> None:
+        super()._set_write_buffer_limits(high, low)
 
 
 def _client() -> httpx.AsyncClient:

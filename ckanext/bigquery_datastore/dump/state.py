@@ -61,3 +61,8 @@ class Running:
     started: dt.datetime
     job: str | None = None
     parts: int | None = None
+
+
+# How far an export was when this process last looked, by the file's name in the bucket: for a crowd
+# that has no place to wait, as each look asks Google three times.
+RUNNING: Recent[Running] = Recent(most_seconds=2.5)
