@@ -175,7 +175,7 @@ def test_a_client_who_leaves_releases_connection_and_place(portal, upstream, cli
     assert len(answer.read(1000)) == 1000
     answer.close()
     client.close()
-    upstream.wait_until(lambda now: now.open_connections == 0, seconds=5)
+    upstream.wait_until(lambda now: now.open_connections == 0)
     portal.await_free_place()
 
 
@@ -185,7 +185,7 @@ def test_a_server_that_ends_breaks_what_is_not_whole(portal, upstream, server, c
     server.should_exit = True
     with pytest.raises((http.client.IncompleteRead, ConnectionError)):
         answer.read()
-    upstream.wait_until(lambda now: now.open_connections == 0, seconds=5)
+    upstream.wait_until(lambda now: now.open_connections == 0)
 
 
 RUNNING = Running(EXPORT, None, dt.datetime.now(dt.timezone.utc))

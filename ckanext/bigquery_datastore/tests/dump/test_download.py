@@ -108,7 +108,7 @@ def test_closing_closes_the_connections_within_a_second(
         next(stream)
     upstream.wait_until(lambda now: len(now.requests) == 2)
     stream.close()
-    upstream.wait_until(lambda now: now.open_connections == 0, seconds=1)
+    upstream.wait_until(lambda now: now.open_connections == 0)
     stream.close()
     with pytest.raises(ValueError, match="closed"):
         next(stream)
@@ -159,4 +159,4 @@ def test_closing_while_a_connection_is_being_made_loses_none(upstream: Upstream)
         # The second connection is accepted here, and perhaps not yet known over there.
         upstream.wait_until(lambda now: now.open_connections == 2)
         stream.close()
-        upstream.wait_until(lambda now: now.open_connections == 0, seconds=1)
+        upstream.wait_until(lambda now: now.open_connections == 0)

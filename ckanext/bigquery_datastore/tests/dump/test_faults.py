@@ -131,7 +131,7 @@ def test_a_burst_of_failures_at_any_call_is_overcome(own_emulator, place, call, 
         assert place.file("t", "csv") == CSV
     assert own_emulator.met(burst) == how["times"]
     assert len(place.export_jobs()) == 1
-    assert time.monotonic() - begun < 15
+    assert time.monotonic() - begun < 30
 
 
 def test_a_job_that_is_there_and_not_yet_to_be_seen_is_waited_for(own_emulator, place):
@@ -311,7 +311,7 @@ def test_an_outage_that_begins_at_any_step_is_503_in_seconds_and_harmless(
     with one_whole_file(own_emulator, place):
         with pytest.raises(NotReachable, match="Google does not answer"):
             place.advance(plan)
-        assert time.monotonic() - begun < 15
+        assert time.monotonic() - begun < 30
         assert shown(own_emulator, place) == []
         own_emulator.mend()
         impatient.undo()
@@ -343,7 +343,7 @@ def test_a_service_that_refuses_everything_is_503_in_seconds(
     begun = time.monotonic()
     with pytest.raises(NotReachable):
         place.advance(plan)
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < 25
     own_emulator.mend()
     impatient.undo()
     assert place.file("t", "csv") == CSV
@@ -355,7 +355,7 @@ def test_a_service_that_never_answers_is_503_in_seconds(own_emulator, place, imp
     begun = time.monotonic()
     with pytest.raises(NotReachable):
         place.advance(plan)
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < 25
 
 
 def test_sources_that_vanish_again_and_again_end_in_a_sentence_and_not_in_a_circle(

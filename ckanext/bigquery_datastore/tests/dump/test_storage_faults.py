@@ -163,7 +163,8 @@ def test_no_operation_outlasts_what_is_left_of_the_wait(own_emulator, place, ope
     }
     with pytest.raises(NotReachable):
         getattr(store, operation)(*arguments[operation])
-    assert time.monotonic() - begun < 4
+    # A call that knew no end of the wait would have taken eight seconds or more.
+    assert time.monotonic() - begun < 7.5
     own_emulator.mend()
 
 
@@ -177,7 +178,7 @@ def test_a_stalled_write_of_an_export_is_told_when_the_wait_is_over(
     begun = time.monotonic()
     with pytest.raises(NotReachable):
         place.engine().advance(plan, begun + 3, at_least=3)
-    assert time.monotonic() - begun < 8
+    assert time.monotonic() - begun < 15
     own_emulator.mend()
     assert place.file("t", "csv") == CSV
 

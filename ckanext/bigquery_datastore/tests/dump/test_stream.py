@@ -310,7 +310,7 @@ def test_the_first_byte_is_not_waited_for_longer_than_allowed(upstream: Upstream
     with pytest.raises(NotReachable):
         open_stream([Source(url, 3, 1)], None, Patience(connect=5, read=30, first_byte=0.2))
     assert time.monotonic() - started < 5
-    upstream.wait_until(lambda now: now.open_connections == 0, seconds=1)
+    upstream.wait_until(lambda now: now.open_connections == 0)
 
 
 @pytest.mark.parametrize(
@@ -386,7 +386,7 @@ def test_closing_closes_the_connection_within_a_second(
     for _ in range(after_chunks):
         next(stream)
     stream.close()
-    upstream.wait_until(lambda now: now.open_connections == 0, seconds=1)
+    upstream.wait_until(lambda now: now.open_connections == 0)
     stream.close()
     with pytest.raises(ValueError, match="closed"):
         next(stream)
@@ -409,7 +409,7 @@ def test_closing_while_the_storage_is_silent_does_not_wait_for_it(upstream: Upst
     reader = threading.Thread(target=wait_for_more, daemon=True)
     reader.start()
     stream.close()
-    upstream.wait_until(lambda now: now.open_connections == 0, seconds=1)
+    upstream.wait_until(lambda now: now.open_connections == 0)
     reader.join(1)
     assert outcome in ([OutsideError], [ValueError])
 
@@ -426,7 +426,7 @@ def test_closing_a_rewritten_stream_closes_the_connection(upstream: Upstream) ->
     assert unread.length is None
     unread.close()
     read_a_little.close()
-    upstream.wait_until(lambda now: now.open_connections == 0, seconds=1)
+    upstream.wait_until(lambda now: now.open_connections == 0)
 
 
 def test_a_connection_is_used_again_for_the_next_download(upstream: Upstream) -> None:
@@ -496,4 +496,4 @@ def test_a_visitor_who_leaves_releases_the_storages_connection(
     assert answer.read(1000) == data[:1000]
     answer.close()
     visitor.close()
-    upstream.wait_until(lambda now: now.open_connections == 0, seconds=5)
+    upstream.wait_until(lambda now: now.open_connections == 0)

@@ -44,9 +44,11 @@ def test_no_result_keeps_its_order_and_none_loses_a_row(count: int) -> None:
 
 def test_a_large_result_is_shuffled_at_once() -> None:
     rows = pa.table({f"c{n}": range(1_000_000) for n in range(10)})
-    began = time.perf_counter()
-    assert shuffled(rows, "a").num_rows == 1_000_000
-    assert time.perf_counter() - began < 1
+    began = time.process_time()
+    each_by_itself = rows.take(pa.array(range(999_999, -1, -1)))
+    between = time.process_time()
+    assert shuffled(rows, "a").num_rows == each_by_itself.num_rows
+    assert time.process_time() - between < between - began
 
 
 def test_the_pages_of_a_result_are_one_order(bq: bigquery.Client) -> None:

@@ -113,7 +113,7 @@ def test_progress_advances_while_an_export_runs(
     job = start(
         bq,
         f"EXPORT DATA OPTIONS(uri='gs://exports/{fresh}/p-*.csv', format='CSV') AS SELECT 1 AS a",
-        emulator_run_seconds="1",
+        emulator_run_seconds="3",
         emulator_shards="2",
     )
     seen = set()
