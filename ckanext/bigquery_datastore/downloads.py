@@ -40,7 +40,7 @@ from ckanext.bigquery_datastore.dump.formats import Format
 from ckanext.bigquery_datastore.dump.loop import shared_loop
 from ckanext.bigquery_datastore.dump.objects import SQL
 from ckanext.bigquery_datastore.dump.plan import DumpPlan
-from ckanext.bigquery_datastore.dump.state import ASSEMBLE, FILES, RUNNING, Ready, Running
+from ckanext.bigquery_datastore.dump.state import ASSEMBLE, EXPORT, FILES, RUNNING, Ready, Running
 from ckanext.bigquery_datastore.dump.storage import Store, in_background
 from ckanext.bigquery_datastore.errors import BadRequest, OutsideError
 from ckanext.bigquery_datastore.recent import Recent
@@ -58,6 +58,7 @@ __all__ = [
     "prepare",
     "prepare_sql",
     "store_rw",
+    "under_way",
     "url_lifetime",
     "wait",
     "wait_of",
@@ -250,6 +251,8 @@ def engine(plan: DumpPlan) -> Engine:
     if plan.is_sql:
         seconds = min(config.dump_sql_timeout_seconds(), limits.timeout_seconds)
         limits = replace(limits, timeout_seconds=seconds, most_bytes=config.dump_sql_result_bytes())
+    # Asked here: what is done aside, later, knows of no visitor.
+    is_anonymous = spending.is_anonymous()
     return Engine(
         bigquery=clients.bigquery_rw(),
         ro=Store(clients.storage_ro(), config.export_bucket()),
@@ -257,7 +260,7 @@ def engine(plan: DumpPlan) -> Engine:
         limits=limits,
         url_lifetime=url_lifetime(),
         recent=FILES,
-        may_begin=lambda plan: spending.check_export(plan.is_whole),
+        may_begin=lambda plan: spending.check_export(plan.is_whole, is_anonymous),
         made=lambda plan, billed, size: spending.add_export(plan.is_whole, billed, size),
     )
 
@@ -267,19 +270,32 @@ def at_hand(plan: DumpPlan) -> Ready | None:
     return FILES.peek(plan.target) if plan.is_at_once else None
 
 
+def under_way(plan: DumpPlan, *, is_crowded: bool) -> Running | None:
+    """How far its export was a moment ago, where this process knows; asks nobody.
+
+    :param is_crowded: for one of many who cannot wait, some seconds ago is enough
+    """
+    return watch.seen(plan) or (RUNNING.peek(plan.target) if is_crowded else None)
+
+
 def begin(plan: DumpPlan, *, is_crowded: bool = False) -> Ready | Running:
     """As far as an export goes at once; it is started where nobody has, and joined aside.
 
-    :param is_crowded: for who may not wait, how far it was some seconds ago is enough
+    :param is_crowded: for one of many who cannot wait: one look for the file, all else aside
     :raises BigQueryDatastoreError: it failed
     """
-    if running := watch.seen(plan) or (RUNNING.peek(plan.target) if is_crowded else None):
-        return running
-    state = engine(plan).begin(plan)
+    by = engine(plan)
+    if is_crowded:
+        if ready := by.look_up(plan):
+            return ready
+        state = Running(EXPORT, None, dt.datetime.now(dt.timezone.utc))
+        shared_loop().portal.call(watch.begin_unwaited, by, plan, state)
+        return state
+    state = by.begin(plan)
     if isinstance(state, Running):
         RUNNING.put(plan.target, state)
         if state.phase == ASSEMBLE:
-            shared_loop().portal.call(watch.begin, engine(plan), plan, state)
+            shared_loop().portal.call(watch.begin, by, plan, state)
     return state
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
+from collections import deque
 from collections.abc import Callable
 from types import TracebackType
 
@@ -26,6 +28,9 @@ _OF_THREADS = 4
 _WAITING_OF_FILES, _STREAMING_OF_FILES = 2, 8
 _MOST = 10_000
 
+# How long nobody new gets the place of who was sent back to the same address, and comes at once.
+_COMES_BACK_SECONDS = 2.0
+
 
 class Places:
     """A number of places, which ``most`` tells; one is taken at once, or there is none."""
@@ -40,6 +45,7 @@ class Places:
         # One that can be taken twice: a place that is forgotten is left in the midst of anything.
         self._lock = threading.RLock()
         self.taken = 0
+        self._kept_until: deque[float] = deque()
 
     @property
     def most(self) -> int:
@@ -47,23 +53,52 @@ class Places:
 
     @property
     def is_full(self) -> bool:
-        return self.taken >= self.most
+        with self._lock:
+            return self.taken + self._kept() >= self.most
 
     def take(self, *, is_back: bool = False) -> Place:
         """
+        :raises Crowded: as ``find`` finds none
+        """
+        place = self.find(is_back=is_back)
+        if place is None:
+            raise self.refusal()
+        return place
+
+    def refusal(self) -> Crowded:
+        return Crowded(
+            f"{self.taken} downloads wait or run in this process already. Come back in "
+            "some seconds: what was begun goes on."
+        )
+
+    def find(self, *, is_back: bool = False) -> Place | None:
+        """A place; None where all are taken.
+
         :param is_back: for who had a place a moment ago, perhaps in another process: as many again
             are kept for those, so that who was let in is not turned away half-way
-        :raises Crowded: all are taken
         """
         most = self.most * (2 if is_back else 1)
         with self._lock:
-            if self.taken >= most:
-                raise Crowded(
-                    f"{self.taken} downloads wait or run in this process already. Come back in "
-                    "some seconds: what was begun goes on."
-                )
+            if is_back and self._kept():
+                self._kept_until.popleft()
+            if self.taken + (0 if is_back else self._kept()) >= most:
+                return None
             self.taken += 1
         return Place(self)
+
+    def keep(self) -> None:
+        """Keep a place for who leaves one and comes back, perhaps to another process.
+
+        Without it somebody new is let in for each who is on the way, and at last there are more of
+        those who were let in than ``take`` has places for.
+        """
+        with self._lock:
+            self._kept_until.append(time.monotonic() + _COMES_BACK_SECONDS)
+
+    def _kept(self) -> int:
+        while self._kept_until and self._kept_until[0] < time.monotonic():
+            self._kept_until.popleft()
+        return len(self._kept_until)
 
     def _left(self) -> None:
         with self._lock:

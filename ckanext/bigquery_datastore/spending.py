@@ -29,7 +29,7 @@ def check() -> None:
     :raises OverBudget: it is
     """
     budget = config.daily_bytes_billed()
-    if not budget or not _is_anonymous() or counters.sum_of([_billed()]) < budget:
+    if not budget or not is_anonymous() or counters.sum_of([_billed()]) < budget:
         return
     raise OverBudget(
         tk._(
@@ -50,12 +50,12 @@ def add(processed: int) -> None:
 # --- files of some rows: each filter, sort and limit is an export of its own
 
 
-def check_export(is_whole: bool) -> None:
+def check_export(is_whole: bool, is_anonymous: bool) -> None:
     """Count an export that an anonymous visitor begins; files of whole tables are not counted.
 
     :raises OverBudget: as many have begun this hour as may, or their files fill the bucket
     """
-    if is_whole or not _is_anonymous():
+    if is_whole or not is_anonymous:
         return
     if (most := config.export_bucket_bytes()) and _stored() >= most:
         raise OverBudget(
@@ -115,5 +115,6 @@ def _seconds_until(step: dt.timedelta) -> int:
     return seconds - now % seconds + 1
 
 
-def _is_anonymous() -> bool:
+def is_anonymous() -> bool:
+    """Whether a visitor without a login asks, and not one who is known, or the site itself."""
     return has_request_context() and bool(getattr(tk.current_user, "is_anonymous", False))

@@ -13,11 +13,12 @@ from dataclasses import replace
 from functools import partial
 
 import anyio
+from cachetools import TTLCache
 
 from ckanext.bigquery_datastore.dump.engine import Engine
 from ckanext.bigquery_datastore.dump.loop import in_thread
 from ckanext.bigquery_datastore.dump.plan import DumpPlan
-from ckanext.bigquery_datastore.dump.state import Ready, Running
+from ckanext.bigquery_datastore.dump.state import ASSEMBLE, RUNNING, Ready, Running
 from ckanext.bigquery_datastore.errors import BigQueryDatastoreError, NotReachable
 
 # Between two looks at a job: it may be short, and most are not. So a part of the time that it has
@@ -28,8 +29,17 @@ _SHARE, _SHORTEST, _LONGEST = 1 / 10, 0.05, 2.5
 _JOINING_SECONDS = 60
 
 _watches: dict[str, _Watch] = {}
+
+# Exports that nobody can wait for, begun one after the other: what a crowd wants is begun while its
+# other requests are answered. How that failed is told to who comes back within some seconds.
+_MOST_UNWAITED, _FAILED_SECONDS = 1000, 15
+_unwaited: dict[str, tuple[Engine, DumpPlan]] = {}
+_failed: TTLCache[str, BigQueryDatastoreError] = TTLCache(_MOST_UNWAITED, _FAILED_SECONDS)
+_beginners: set[asyncio.Task[None]] = set()
+
 # A process that forks leaves its loop, and so its watches, to the parent.
-os.register_at_fork(after_in_child=_watches.clear)
+for _known in (_watches, _unwaited, _failed, _beginners):
+    os.register_at_fork(after_in_child=_known.clear)
 
 
 def seen(plan: DumpPlan) -> Running | None:
@@ -60,6 +70,42 @@ def begin(engine: Engine, plan: DumpPlan, state: Running) -> _Watch:
         watch = _watches[plan.target] = _Watch(engine, plan, state)
         watch.task = asyncio.create_task(watch.run())
     return watch
+
+
+def begin_unwaited(engine: Engine, plan: DumpPlan, state: Running) -> None:
+    """Have an export begun when it is its turn, for who cannot wait, and comes back. In the loop.
+
+    :raises BigQueryDatastoreError: that was done a moment ago, and failed
+    """
+    if err := _failed.get(plan.target):
+        raise err.with_traceback(None)
+    RUNNING.put(plan.target, state)
+    if len(_unwaited) < _MOST_UNWAITED:
+        _unwaited.setdefault(plan.target, (engine, plan))
+    if not _beginners:
+        _beginners.add(task := asyncio.create_task(_begin_one_by_one()))
+        task.add_done_callback(_beginners.discard)
+
+
+async def _begin_one_by_one() -> None:
+    while _unwaited:
+        target, (engine, plan) = next(iter(_unwaited.items()))
+        # Somebody may have come meanwhile who can wait, and has begun it.
+        if target not in _watches:
+            await _begin_one(engine, plan)
+        del _unwaited[target]
+
+
+async def _begin_one(engine: Engine, plan: DumpPlan) -> None:
+    try:
+        state = await in_thread(partial(engine.begin, plan))
+    except BigQueryDatastoreError as err:
+        _failed[plan.target] = err
+        return
+    if isinstance(state, Running):
+        RUNNING.put(plan.target, state)
+        if state.phase == ASSEMBLE:
+            begin(engine, plan, state)
 
 
 class _Watch:

@@ -29,6 +29,7 @@ from ckanext.bigquery_datastore import config
 from ckanext.bigquery_datastore.handover import HEADER
 from ckanext.bigquery_datastore.tests.conftest import Site, Sites
 from ckanext.bigquery_datastore.tests.dump.exporting import Place
+from ckanext.bigquery_datastore.tests.visiting import is_within
 
 pytestmark = pytest.mark.usefixtures("non_clean_db", "datastore", "with_plugins")
 
@@ -83,13 +84,6 @@ def get(url: str, **headers: str) -> requests.Response:
 
 def status(site: Site, table: dict[str, Any]) -> dict[str, Any]:
     return get(address(site, table, "/status")).json()
-
-
-def is_within(seconds: float, happens: Any) -> bool:
-    end = time.monotonic() + seconds
-    while not (found := happens()) and time.monotonic() < end:
-        time.sleep(0.1)
-    return bool(found)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 import types
 from typing import Any
 
@@ -34,6 +35,23 @@ def test_a_place_that_is_forgotten_is_left():
     assert room.taken == 1
     del place
     assert room.taken == 0
+
+
+def test_nobody_new_gets_the_place_of_who_comes_back_at_once(monkeypatch):
+    room = Places(lambda: 1)
+    with room.take():
+        room.keep()
+    assert room.is_full
+    with pytest.raises(Crowded):
+        room.take()
+    with room.take(is_back=True):
+        assert room.is_full
+    # Kept for one, who has come; and not for ever.
+    room.take().leave()
+    room.keep()
+    now = time.monotonic()
+    monkeypatch.setattr(places.time, "monotonic", lambda: now + 3)
+    room.take().leave()
 
 
 class FakeWorker:

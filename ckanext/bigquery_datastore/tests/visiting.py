@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 
@@ -30,3 +31,11 @@ def visit(
         },
         follow_redirects=False,
     )
+
+
+def is_within(seconds: float, happens: Any) -> bool:
+    """Whether it happens; waited for."""
+    end = time.monotonic() + seconds
+    while not (found := happens()) and time.monotonic() < end:
+        time.sleep(0.1)
+    return bool(found)

@@ -105,8 +105,8 @@ def running(plan: DumpPlan, state: downloads.Running) -> Response:
     elif wants_no_wait():
         response = Response(status=202, headers={"Preference-Applied": "respond-async"})
         response.headers["Location"] = _url(status=True)
-    elif (hop := _hop()) < MAX_HOPS:
-        response = Response(status=302, headers={"Location": _url(hop=hop + 1)})
+    elif sends_back():
+        response = Response(status=302, headers={"Location": _url(hop=_hop() + 1)})
     else:
         response = _text(
             tk._("The file is still being prepared. Ask again in a moment: nothing is lost."), 503
@@ -247,6 +247,11 @@ def _url(*, status: bool = False, hop: int = 0) -> str:
     route = _ROUTES["named" if "name" in names else "table" if names else "query"][status]
     address = tk.url_for(route, qualified=True, **names)
     return f"{address}?{urlencode(args)}" if args else address
+
+
+def sends_back() -> bool:
+    """Whether who has waited in vain is sent back to the same address."""
+    return not (to_browser() or wants_no_wait()) and _hop() < MAX_HOPS
 
 
 def is_back() -> bool:

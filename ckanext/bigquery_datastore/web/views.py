@@ -120,41 +120,57 @@ def _download(ask: Callable[[], Asked]) -> Response | str:
 def _file(asked: Asked) -> Response:
     plan = asked.plan
     handed = handover.of(tk.request.environ)
-    state = handed.outcome_of(plan) if handed else None
-    seconds = 0 if state else answers.patience()
-    state = state or _begun(asked)
+    if state := (handed.outcome_of(plan) if handed else None) or downloads.at_hand(plan):
+        return _answer(plan, state)
+    seconds = answers.patience()
+    if not seconds:
+        return _answer(plan, _begun(asked, is_crowded=places.WAITING.is_full))
+    # Taken before it is known whether there is anything to wait for: of a crowd that comes at once,
+    # those who find none do not begin exports in their threads, which takes some calls to Google.
+    place = places.WAITING.find(is_back=answers.is_back())
     try:
-        if isinstance(state, downloads.Running) and seconds:
-            place = places.WAITING.take(is_back=answers.is_back())
-            if handed:
-                response = answers.running(plan, state)
-                wait = downloads.wait_of(plan, state, seconds)
-                response.headers.update(handed.leave(wait, place))
-                return response
-            with place:
-                state = _read(asked, partial(downloads.wait, plan, state, seconds))
+        state = _begun(asked, is_crowded=place is None)
         if isinstance(state, downloads.Ready):
-            return answers.ready(plan, state)
+            return _answer(plan, state)
+        if place is None:
+            return answers.crowded(plan, state, places.WAITING.refusal())
+        if handed:
+            response = answers.running(plan, state)
+            wait = downloads.wait_of(plan, state, seconds)
+            response.headers.update(handed.leave(wait, place))
+            place = None
+            return response
+        state = _read(asked, partial(downloads.wait, plan, state, seconds))
+        if isinstance(state, downloads.Running) and answers.sends_back():
+            places.WAITING.keep()
+        return _answer(plan, state)
+    finally:
+        if place:
+            place.leave()
+
+
+def _answer(plan: DumpPlan, state: downloads.Ready | downloads.Running) -> Response:
+    if isinstance(state, downloads.Running):
+        return answers.running(plan, state)
+    try:
+        return answers.ready(plan, state)
     except Crowded as err:
         return answers.crowded(plan, state, err)
-    return answers.running(plan, state)
 
 
 def _status(ask: Callable[[], Asked]) -> Response:
     try:
         asked = ask()
-        state = _begun(asked)
+        state = downloads.at_hand(asked.plan) or _begun(asked, is_crowded=places.WAITING.is_full)
     except BigQueryDatastoreError as err:
         return answers.failed_status(err)
     return answers.status(asked.plan, state)
 
 
-def _begun(asked: Asked) -> downloads.Ready | downloads.Running:
-    """What is at hand, of which nothing is asked: who may read it was looked up a moment ago."""
-    plan, begin = asked.plan, downloads.begin
-    return downloads.at_hand(plan) or _read(
-        asked, lambda: begin(plan, is_crowded=places.WAITING.is_full)
-    )
+def _begun(asked: Asked, *, is_crowded: bool) -> downloads.Ready | downloads.Running:
+    if running := downloads.under_way(asked.plan, is_crowded=is_crowded):
+        return running
+    return _read(asked, partial(downloads.begin, asked.plan, is_crowded=is_crowded))
 
 
 def _read(asked: Asked, work: Callable[[], _T]) -> _T:
