@@ -121,7 +121,12 @@ SERVERS = {
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("torture", "the worst day (tests/torture)")
-    group.addoption("--full", action="store_true", help="try all of it: an hour on two cores")
+    group.addoption(
+        "--minutes",
+        type=float,
+        default=0,
+        help="try as much as so many minutes allow on two cores; a short form without",
+    )
     group.addoption("--storage", metavar="URL", help="Google's storage-testbench, to compare")
     group.addoption("--ledger", metavar="FILE", help="write what was tried into this page")
 

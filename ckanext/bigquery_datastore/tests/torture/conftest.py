@@ -1,8 +1,9 @@
-"""The worst day, tried: `make torture` in full (`--full`), `make test` a short form of the same.
+"""The worst day, tried: `make torture` for twenty minutes, `make test` a short form of the same.
 
 Each test says by the fixture ``ledger`` what it tried, how often, and what was lost; what all of
 them said is printed as one table, and with ``--ledger FILE`` written into a page of the docs. How
-much a test tries is told by the fixture ``amount``: `amount(short, full)`.
+much a test tries is told by the fixtures ``amount`` and ``seconds``: `amount(short, full)`, and
+`seconds(short, full)` of twenty minutes, which are more of `--minutes 60`.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """What cannot be tried in short is for the full form alone."""
-    if not config.getoption("--full"):
+    if not config.getoption("--minutes"):
         left = [item for item in items if item.get_closest_marker("full")]
         items[:] = [item for item in items if item not in left]
         config.hook.pytest_deselected(items=left)
@@ -85,7 +86,17 @@ def amount(pytestconfig: pytest.Config) -> Callable[[_T, _T], _T]:
     """Of two amounts, the one that this run asks for: the short form's, or the full one's."""
 
     def choose(short: _T, full: _T) -> _T:
-        return full if pytestconfig.getoption("--full") else short
+        return full if pytestconfig.getoption("--minutes") else short
+
+    return choose
+
+
+@pytest.fixture(scope="session")
+def seconds(pytestconfig: pytest.Config) -> Callable[[float, float], float]:
+    """How long something may take: of the short form, or of a full one that has twenty minutes."""
+
+    def choose(short: float, full: float) -> float:
+        return full * minutes / 20 if (minutes := pytestconfig.getoption("--minutes")) else short
 
     return choose
 

@@ -97,25 +97,26 @@ def test_pages_are_answered_and_files_are_whole_while_google_has_a_bad_day(
     server: str,
     processes: int,
     amount: Callable[[float, float], float],
+    seconds: Callable[[float, float], float],
     ledger: Any,
 ) -> None:
     own_site.admin("PUT", "switches", {"table_updates": False})
     site: Site = crowds.site_on(_sites, own_site, server, processes)
-    clients, seconds = int(amount(20, 100)), amount(6, 25)
+    clients, bad_seconds = int(amount(20, 100)), seconds(6, 20)
     dataset = factories.Dataset()
     writer = Writer(site, factories.SysadminWithToken()["token"])
     tables = writer.tables(dataset["id"], int(amount(4, 20)))
     page = f"{site.url}/dataset/{dataset['name']}"
     # The same crowd on a good day: what a busy machine costs is no fault of anybody's.
     with looked_at(page) as good:
-        Clients(site, tables).run(clients, seconds / 2)
+        Clients(site, tables).run(clients, bad_seconds / 2)
     threads, alive = crowds.used(site, "Threads"), crowds.processes(site)
     for table in tables:
         writer.write(table)
 
     own_site.admin("PUT", "defaults", {"run_seconds": {"EXPORT_DATA": "1s"}})
     with looked_at(page) as bad, bad_day(own_site, 0.3) as faults:
-        found = Clients(site, tables, patience=amount(8, 30)).run(clients, seconds, seed=1)
+        found = Clients(site, tables, patience=amount(8, 20)).run(clients, bad_seconds, seed=1)
     met = sum(own_site.met(number) for number in faults)
     own_site.mend()
 

@@ -8,11 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-import math
-import random
-import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
@@ -38,6 +34,7 @@ from ckanext.bigquery_datastore.tests.torture.bad_day import (
     Watch,
     calls,
 )
+from ckanext.bigquery_datastore.tests.torture.budget import tried_in_time
 from ckanext.bigquery_datastore.tests.torture.conftest import Ledger
 from ckanext.bigquery_datastore.tests.torture.visitors import (
     Action,
@@ -152,7 +149,6 @@ class Day:
         self.complaints: list[str] = []
         self.unmet: list[str] = []
         self.tried, self.refused = 0, 0
-        self.ends = math.inf
 
     def learn(self, wish: Wish) -> list[Call]:
         """What calls it makes when all is well."""
@@ -166,8 +162,6 @@ class Day:
         return calls(seen, table.id, are_named=wish.name != "load")
 
     def try_(self, case: Case) -> None:
-        if time.monotonic() > self.ends:
-            return
         self.tried += 1
         table = self.tables.get()
         case.wish.settle(table)
@@ -212,7 +206,7 @@ def test_every_call_may_meet_every_fault(
     day: Day,
     wishes: list[Wish],
     ledger: Ledger,
-    amount: Callable[..., Any],
+    seconds: Callable[[float, float], float],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.WARNING)
@@ -224,16 +218,10 @@ def test_every_call_may_meet_every_fault(
                     what = f"{call.method} {call.path}: {name}"
                     cases.append(Case(wish, what, fault, call, is_lasting))
         cases += [Case(wish, f"the job: {name}", {"reason": name}) for name in REASONS]
-    random.Random(SEED).shuffle(cases)
-    chosen = cases[: amount(16, len(cases))]
-    apart = [case for case in chosen if not case.is_alone]
-    day.ends = time.monotonic() + amount(30, 150)
-    with ThreadPoolExecutor(SIDE_BY_SIDE) as threads:
-        list(threads.map(day.try_, apart))
-    day.ends = time.monotonic() + amount(10, 60)
-    for case in chosen:
-        if case.is_alone:
-            day.try_(case)
+    apart = [case for case in cases if not case.is_alone]
+    alone = [case for case in cases if case.is_alone]
+    tried_in_time(day.try_, apart, seconds(8, 60), SIDE_BY_SIDE)
+    tried_in_time(day.try_, alone, seconds(4, 20))
     tracebacks = [
         f"{record.name}: {record.getMessage()}" for record in caplog.records if record.exc_info
     ]

@@ -66,17 +66,21 @@ def site(_sites: Sites, own_site: OwnEmulator) -> Site:
 
 
 def test_each_of_a_crowd_gets_a_whole_file_of_now_and_each_file_is_made_once(
-    site: Site, own_site: OwnEmulator, amount: Callable[[float, float], float], ledger: Any
+    site: Site,
+    own_site: OwnEmulator,
+    amount: Callable[[float, float], float],
+    seconds: Callable[[float, float], float],
+    ledger: Any,
 ) -> None:
     clients, count = int(amount(40, 500)), int(amount(6, 50))
-    seconds, pause = amount(8, 150), amount(1, 5)
+    pause = amount(1, 5)
     began = time.time()
     writer = Writer(site, factories.SysadminWithToken()["token"])
     tables = writer.tables(factories.Dataset()["id"], count)
     alive = crowds.processes(site)
     with written_to(writer, tables, pause) as meanwhile:
         # An emulator on the crowd's own two cores makes two or three new files a second.
-        found = Clients(site, tables, pause=amount(0, 45)).run(clients, seconds)
+        found = Clients(site, tables, pause=amount(0, 45)).run(clients, seconds(8, 90))
 
     ledger.add(
         f"{clients} clients, {count} tables, 4 processes",

@@ -79,14 +79,13 @@ def test_every_route_action_and_parameter_is_asked_for(app: Any, targets: Target
 
 
 def test_hostile_requests_are_answered_and_stay_where_they_belong(
-    app: Any, own_site: OwnEmulator, targets: Targets, ledger: Any, amount: Any
+    app: Any, own_site: OwnEmulator, targets: Targets, ledger: Any, seconds: Any
 ) -> None:
     began, before = time.time(), set(objects())
-    most, seconds = amount((300, 25), (100_000, 150))
-    if most > 1_000:
-        outcome = side_by_side(targets, most // 2, seconds)
+    if time_left := seconds(0, 75):
+        outcome = side_by_side(targets, 50_000, time_left)
     else:
-        outcome = fuzzing.run(app, targets, start=1, most=most, seconds=seconds)
+        outcome = fuzzing.run(app, targets, start=1, most=300, seconds=25)
     statements = statements_since(own_site, began)
     marked = [sql for sql in statements if BEGIN in sql or END in sql]
     faults = [*outcome.faults, *faults_of(marked, outcome.given), *strangers(targets, before)]

@@ -78,11 +78,11 @@ def visitor(app: Any) -> Any:
 
 
 def test_names_of_columns_and_aliases_are_given_back_as_they_were(
-    own_site: OwnEmulator, visitor: Any, ledger: Any, amount: Any
+    own_site: OwnEmulator, visitor: Any, ledger: Any, amount: Any, seconds: Any
 ) -> None:
     began, made, given = time.time(), 0, set()
-    most, seconds = amount((4, 12), (400, 35))
-    end = time.monotonic() + seconds
+    most, limit = amount(4, 400), seconds(12, 20)
+    end = time.monotonic() + limit
     dataset = factories.Dataset()["id"]
 
     def tried(names: list[str], title: str, alias: str, value: str) -> None:
@@ -184,10 +184,10 @@ FILES = st.sampled_from(list(KINDS)).flatmap(
 
 
 def test_hostile_files_are_loaded_or_refused_in_a_sentence(
-    visitor: Any, queue: rq.Queue, ledger: Any, amount: Any
+    visitor: Any, queue: rq.Queue, ledger: Any, amount: Any, seconds: Any
 ) -> None:
-    most, seconds = amount((5, 12), (600, 35))
-    end, dataset = time.monotonic() + seconds, factories.Dataset()["id"]
+    most, limit = amount(5, 600), seconds(12, 20)
+    end, dataset = time.monotonic() + limit, factories.Dataset()["id"]
     states: dict[str, int] = {}
 
     def tried(kind: str, data: bytes, name: str) -> None:

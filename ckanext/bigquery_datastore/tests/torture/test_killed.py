@@ -12,12 +12,10 @@ import io
 import random
 import time
 import uuid
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -34,6 +32,7 @@ from ckanext.bigquery_datastore.loading import steps
 from ckanext.bigquery_datastore.tests.conftest import stack_ini
 from ckanext.bigquery_datastore.tests.dump.exporting import a_place
 from ckanext.bigquery_datastore.tests.emulated import OwnEmulator
+from ckanext.bigquery_datastore.tests.torture.budget import tried_in_time
 from ckanext.bigquery_datastore.tests.torture.calls import AFTER, BEFORE, Outcome, Workers
 from ckanext.bigquery_datastore.tests.torture.conftest import Ledger
 from ckanext.bigquery_datastore.tests.torture.things import (
@@ -48,8 +47,6 @@ from ckanext.bigquery_datastore.tests.torture.things import (
 )
 
 pytestmark = pytest.mark.usefixtures("non_clean_db", "with_plugins")
-
-_T = TypeVar("_T")
 
 # As many at once as keep two cores busy.
 SIDE_BY_SIDE = 3
@@ -72,9 +69,15 @@ def workers(_own_emulator: OwnEmulator, tmp_path_factory: pytest.TempPathFactory
     started.end()
 
 
-def killed(workers: Workers, thing: Thing, kills: Sequence[Mapping[str, Any]], at_once: int) -> int:
-    """Have it done and killed in each of these ways, and done by another process: how often one
-    was killed, and did not end before."""
+# Of the short form, and of a full one.
+Seconds = Callable[[float, float], float]
+
+
+def killed(
+    workers: Workers, thing: Thing, kills: Sequence[Mapping[str, Any]], at_once: int, seconds: float
+) -> list[bool]:
+    """Have it done and killed in these ways, and done by another process, as often as there is
+    time: for each whether it was killed, and did not end before."""
 
     def one(kill: Mapping[str, Any]) -> bool:
         order = thing.begin()
@@ -87,28 +90,12 @@ def killed(workers: Workers, thing: Thing, kills: Sequence[Mapping[str, Any]], a
             raise AssertionError(f"{thing.name}, killed {kill}: {err}\n{again.error}") from err
         return outcome.killed
 
-    with ThreadPoolExecutor(at_once) as threads:
-        return sum(threads.map(one, kills))
+    return tried_in_time(one, kills, seconds, at_once, seed=thing.name)
 
 
-@dataclass(frozen=True)
-class Share:
-    """Of the moments before and after each call, every ``of``-th; ``some`` that lie evenly."""
-
-    first: int = 0
-    of: int = 1
-    some: int | None = None
-
-    def kills(self, calls: int) -> list[dict[str, Any]]:
-        all_ = [{"at": n, "when": when} for n in range(1, calls + 1) for when in (BEFORE, AFTER)]
-        some = len(all_) if self.some is None else min(self.some, len(all_))
-        return [all_[int((n + 0.5) * len(all_) / some)] for n in range(some)][self.first :: self.of]
-
-
-def shares(things: Iterable[_T], whole: Container[_T], of: int = 4) -> Iterator[tuple[_T, Share]]:
-    """All moments of these; of the others, which make the same calls, each some other ones."""
-    for number, thing in enumerate(things):
-        yield thing, Share() if thing in whole else Share(number % of, of)
+def moments(calls: int) -> list[dict[str, Any]]:
+    """Before and after each call."""
+    return [{"at": n, "when": when} for n in range(1, calls + 1) for when in (BEFORE, AFTER)]
 
 
 def healthy(workers: Workers, thing: Thing, own: OwnEmulator) -> Outcome:
@@ -124,15 +111,16 @@ def healthy(workers: Workers, thing: Thing, own: OwnEmulator) -> Outcome:
 
 
 def tried(
-    workers: Workers, thing: Thing, own: OwnEmulator, share: Share, at_once: int, ledger: Ledger
+    workers: Workers, thing: Thing, own: OwnEmulator, seconds: float, at_once: int, ledger: Ledger
 ) -> None:
-    """Kill it at some of its calls, or at all, and write down what was seen."""
+    """Kill it at its calls, at as many as there is time for, and write down what was seen."""
     calls = healthy(workers, thing, own).calls
-    kills = share.kills(calls)
-    count = killed(workers, thing, kills, at_once)
+    kills = moments(calls)
+    found = killed(workers, thing, kills, at_once, seconds)
     # How often a job is asked for differs, and what CKAN is told once is not told again.
-    assert count >= 0.5 * len(kills)
-    ledger.add(f"killed before and after its calls: {thing.name}", count, seen=f"{calls} calls")
+    assert sum(found) >= 0.5 * len(found)
+    seen = f"{len(found)} of the {len(kills)} moments before and after its calls"
+    ledger.add(f"killed: {thing.name}", sum(found), seen=seen)
 
 
 # --- exports
@@ -159,10 +147,13 @@ def test_an_export_killed_at_any_call_is_finished_by_the_next_one(
     workers: Workers,
     ledger: Ledger,
     amount: Callable[..., Any],
+    seconds: Seconds,
 ) -> None:
-    whole = ("csv", "parquet", SLICED)
-    for format, share in amount([(SLICED, Share(some=2))], shares([*FORMATS, SLICED], whole)):
-        tried(workers, exports(format), own_emulator, share, SIDE_BY_SIDE, ledger)
+    """Most formats make the same calls: each is killed at some others."""
+    long = {"csv": 30, "parquet": 20, SLICED: 60}
+    for format in amount([SLICED], [*FORMATS, SLICED]):
+        most = seconds(2, long.get(format, 4))
+        tried(workers, exports(format), own_emulator, most, SIDE_BY_SIDE, ledger)
 
 
 # --- changes of rows
@@ -194,10 +185,11 @@ def test_a_write_killed_at_any_call_is_finished_by_the_next_one(
     workers: Workers,
     ledger: Ledger,
     amount: Callable[..., Any],
+    seconds: Seconds,
 ) -> None:
     for name in amount([*WRITES][1:2], WRITES):
         rows = Rows(workers, resources, name, **WRITES[name])
-        tried(workers, rows, own_site, amount(Share(some=3), Share()), SIDE_BY_SIDE, ledger)
+        tried(workers, rows, own_site, seconds(2, 15), SIDE_BY_SIDE, ledger)
 
 
 @pytest.mark.full
@@ -206,13 +198,13 @@ def test_a_write_whose_job_outlives_its_process_is_not_done_twice(
     resources: SimpleQueue[str],
     workers: Workers,
     ledger: Ledger,
-    amount: Callable[..., Any],
+    seconds: Seconds,
 ) -> None:
     """The next one comes while the statement is still at work."""
     own_site.admin("PUT", "defaults", {"run_seconds": {"INSERT": "2", "MERGE": "2"}})
     for name in ("an insert", "an upsert that changes and adds"):
         rows = Rows(workers, resources, f"{name}, whose job outlives it", **WRITES[name])
-        tried(workers, rows, own_site, Share(), SIDE_BY_SIDE, ledger)
+        tried(workers, rows, own_site, seconds(2, 25), SIDE_BY_SIDE, ledger)
 
 
 # --- loads of files
@@ -231,32 +223,34 @@ def test_a_load_killed_at_any_call_is_finished_by_the_next_worker(
     workers: Workers,
     ledger: Ledger,
     amount: Callable[..., Any],
+    seconds: Seconds,
     with_request_context: None,
     only_known: None,
 ) -> None:
     """The submission is done before: what is killed is the worker that loads."""
-    id = call_action(
-        "resource_create",
-        package_id=factories.Dataset()["id"],
-        upload=FileStorage(io.BytesIO(FILE.encode()), "rows.csv"),
-        format="CSV",
-        url="",
-    )["id"]
+    uploaded: SimpleQueue[str] = SimpleQueue()
+    for _ in range(SIDE_BY_SIDE):
+        resource = call_action(
+            "resource_create",
+            package_id=factories.Dataset()["id"],
+            upload=FileStorage(io.BytesIO(FILE.encode()), "rows.csv"),
+            format="CSV",
+            url="",
+        )
+        uploaded.put(resource["id"])
     jobs.get_queue(steps.QUEUE).empty()
-    alone: SimpleQueue[str] = SimpleQueue()
-    alone.put(id)
-    for mode, share in amount([("append", Share(some=2))], shares(LOADS, (), 3)):
+    for mode in amount(["append"], LOADS):
         submitted = [("bigquery_load_submit", {"mode": mode})]
         loading = Rows(
             workers,
-            alone,
+            uploaded,
             f"load, {mode}",
             {"wish": "load"},
             prepared=submitted,
-            left=nothing_left_of_loads,
             **LOADS[mode],
         )
-        tried(workers, loading, own_site, share, 1, ledger)
+        tried(workers, loading, own_site, seconds(2, 50), SIDE_BY_SIDE, ledger)
+    nothing_left_of_loads()
 
 
 # --- a table from PostgreSQL
@@ -267,7 +261,7 @@ def test_a_migration_killed_at_any_call_is_finished_by_the_next_run(
     only_known: None,
     workers: Workers,
     ledger: Ledger,
-    amount: Callable[..., Any],
+    seconds: Seconds,
 ) -> None:
     options = configparser.RawConfigParser()
     options.read(stack_ini("-postgresql"))
@@ -290,10 +284,10 @@ def test_a_migration_killed_at_any_call_is_finished_by_the_next_run(
         {"wish": "migrate", "url": url},
         before=None,
         after={f"row {n}": n for n in range(1, 501)},
-        left=nothing_left_of_loads,
     )
     try:
-        tried(workers, moving, own_site, amount(Share(some=2), Share()), 1, ledger)
+        tried(workers, moving, own_site, seconds(2, 50), 1, ledger)
+        nothing_left_of_loads()
     finally:
         with engine.begin() as connection:
             connection.exec_driver_sql(f'DROP TABLE "{id}"')
@@ -310,6 +304,7 @@ def test_a_kill_from_outside_at_any_moment_loses_nothing(
     workers: Workers,
     ledger: Ledger,
     amount: Callable[..., Any],
+    seconds: Seconds,
 ) -> None:
     """For as long as there is time, and until somebody was killed, as some are done before."""
     chance = random.Random(SEED)
@@ -317,12 +312,12 @@ def test_a_kill_from_outside_at_any_moment_loses_nothing(
     things += [
         Rows(workers, resources, name, **WRITES[name]) for name in amount(["an insert"], WRITES)
     ]
-    seconds = [healthy(workers, thing, own_site).seconds for thing in things]
-    end = time.monotonic() + amount(1.0, 90.0)
+    took = [healthy(workers, thing, own_site).seconds for thing in things]
+    end = time.monotonic() + seconds(1, 60)
     count, latest = 0, end + 60
     while time.monotonic() < (end if count else latest) and count < 1000:
-        for thing, most in zip(things, seconds, strict=True):
+        for thing, most in zip(things, took, strict=True):
             kills = [{"seconds": chance.uniform(0, most)} for _ in range(amount(1, SIDE_BY_SIDE))]
-            count += killed(workers, thing, kills, SIDE_BY_SIDE)
+            count += sum(killed(workers, thing, kills, SIDE_BY_SIDE, 60))
     assert count
     ledger.add("killed from outside at any moment: exports and writes", count)

@@ -253,7 +253,9 @@ def test_no_secret_is_in_any_line_of_a_whole_run(run: Run, ledger: Any):
     id = work_of_editors(run)
     work_of_visitors(run, id)
     work_in_bad_weather(run, id)
-    work_of_operators(run, id)
+    if run.server == "gunicorn":
+        # Commands know nothing of the server.
+        work_of_operators(run, id)
     assert run.signatures
     written = kept(run, id)
     said = {**run.said, "log": run.site.log.read_text(errors="replace")}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Any, Protocol
@@ -101,7 +101,6 @@ class Rows:
     after: Mapping[str, int] | None
     settled: str = ""
     prepared: Sequence[Any] = ()
-    left: Callable[[], object] = lambda: None
 
     def begin(self) -> dict[str, Any]:
         id = self.resources.get()
@@ -125,7 +124,6 @@ class Rows:
             found = list(store().query_and_wait(f"SELECT _id, k, v FROM `{config.dataset()}.{id}`"))
             assert sorted((row["k"], row["v"]) for row in found) == sorted(self.after.items())
             assert len({row["_id"] for row in found}) == len(found)
-        self.left()
         self.resources.put(id)
 
 
