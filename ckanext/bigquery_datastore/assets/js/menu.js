@@ -26,19 +26,15 @@ ckan.module("bigquery-datastore-menu", function ($) {
       if (!this.asked) {
         this.asked = fetch(this.options.url, { credentials: "same-origin" })
           .then(function (response) {
-            return response.ok ? response.json() : null;
+            return response.ok ? response.json() : Promise.reject(response.status);
           })
           .then(this._onAnswer)
-          /* A menu without sizes is a menu all the same. */
-          .catch(function () {});
+          .catch(this._onNoAnswer);
       }
     },
 
     _onAnswer: function (found) {
       var el = this.el;
-      if (!found) {
-        return;
-      }
       el.find(".bigquery-datastore-summary").text(found.summary);
       found.formats.forEach(function (format) {
         el.find("[data-format]")
@@ -48,6 +44,11 @@ ckan.module("bigquery-datastore-menu", function ($) {
           .find(".bigquery-datastore-size")
           .text(format.size);
       });
+    },
+
+    /* A menu without sizes is a menu all the same; it asks again when it is opened anew. */
+    _onNoAnswer: function () {
+      this.asked = null;
     },
 
     _onKey: function (event) {

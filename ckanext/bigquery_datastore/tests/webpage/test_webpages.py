@@ -153,6 +153,22 @@ def test_a_menu_that_was_opened_before_ckans_modules_have_begun_is_filled_all_th
     assert held
 
 
+def test_a_menu_that_got_no_answer_asks_again_when_it_is_opened_anew(
+    page: Any, site: Any, a_table: Any
+) -> None:
+    table = a_table()
+    page.goto(f"{site.url}/dataset/{table['dataset']}")
+    toggle, menu = page.locator(".resource-item a.dropdown-toggle"), page.locator(".dropdown-menu")
+    with page.expect_event("requestfailed"):
+        page.route("**/formats*", lambda route: route.abort())
+        toggle.click()
+    page.unroute("**/formats*")
+    toggle.click()
+    menu.locator(".bigquery-datastore-list").wait_for(state="hidden")
+    toggle.click()
+    menu.get_by_text("60 rows · 6 columns").wait_for()
+
+
 def test_the_window_for_programmers_has_lines_to_copy_and_bigquery_for_members_alone(
     page: Any, browser: Any, site: Any, a_table: Any
 ) -> None:
