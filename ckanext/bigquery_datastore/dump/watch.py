@@ -90,10 +90,12 @@ def begin_unwaited(engine: Engine, plan: DumpPlan, state: Running) -> None:
 async def _begin_one_by_one() -> None:
     while _unwaited:
         target, (engine, plan) = next(iter(_unwaited.items()))
-        # Somebody may have come meanwhile who can wait, and has begun it.
-        if target not in _watches:
-            await _begin_one(engine, plan)
-        del _unwaited[target]
+        try:
+            # Somebody may have come meanwhile who can wait, and has begun it.
+            if target not in _watches:
+                await _begin_one(engine, plan)
+        finally:
+            del _unwaited[target]
 
 
 async def _begin_one(engine: Engine, plan: DumpPlan) -> None:
