@@ -86,7 +86,7 @@ def test_distinct_wishes_of_one_visitor_cost_so_much_and_whole_tables_go_on(
             site.url + path, params, headers=CURL, allow_redirects=False, timeout=120
         )
 
-    asked = tried_in_time(ask, range(many), seconds(60, 60), VISITORS)
+    asked = tried_in_time(ask, range(many), seconds(60, 40), VISITORS)
     answers = [answer for _, answer in asked]
     of_whole = [answer for is_whole, answer in asked if is_whole]
 
@@ -227,7 +227,7 @@ def test_no_value_of_any_size_or_depth_holds_a_worker(
         look.at(f"{action} {name}: {fault}", "POST", path, body.encode(), headers=as_json)
 
     bodies = hostile.bodies(table, size, amount(0, 500_000), depth)
-    tried_in_time(sent, bodies, seconds(600, 40))
+    tried_in_time(sent, bodies, seconds(600, 25))
     # What a line of HTTP may hold.
     for name in ("q", "filters", "sort", "limit", "fields", "offset", "format")[: amount(2, 7)]:
         for fault, value in hostile.values(3000, 2000).items():

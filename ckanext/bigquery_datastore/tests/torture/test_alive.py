@@ -102,7 +102,7 @@ def test_pages_are_answered_and_files_are_whole_while_google_has_a_bad_day(
 ) -> None:
     own_site.admin("PUT", "switches", {"table_updates": False})
     site: Site = crowds.site_on(_sites, own_site, server, processes)
-    clients, bad_seconds = int(amount(20, 100)), seconds(6, 20)
+    clients, bad_seconds = int(amount(20, 100)), seconds(6, 15)
     dataset = factories.Dataset()
     writer = Writer(site, factories.SysadminWithToken()["token"])
     tables = writer.tables(dataset["id"], int(amount(4, 20)))

@@ -220,8 +220,8 @@ def test_every_call_may_meet_every_fault(
         cases += [Case(wish, f"the job: {name}", {"reason": name}) for name in REASONS]
     apart = [case for case in cases if not case.is_alone]
     alone = [case for case in cases if case.is_alone]
-    tried_in_time(day.try_, apart, seconds(8, 60), SIDE_BY_SIDE)
-    tried_in_time(day.try_, alone, seconds(4, 20))
+    tried_in_time(day.try_, apart, seconds(8, 45), SIDE_BY_SIDE)
+    tried_in_time(day.try_, alone, seconds(4, 15))
     tracebacks = [
         f"{record.name}: {record.getMessage()}" for record in caplog.records if record.exc_info
     ]

@@ -80,7 +80,7 @@ def test_each_of_a_crowd_gets_a_whole_file_of_now_and_each_file_is_made_once(
     alive = crowds.processes(site)
     with written_to(writer, tables, pause) as meanwhile:
         # An emulator on the crowd's own two cores makes two or three new files a second.
-        found = Clients(site, tables, pause=amount(0, 45)).run(clients, seconds(8, 90))
+        found = Clients(site, tables, pause=amount(0, 45)).run(clients, seconds(8, 70))
 
     ledger.add(
         f"{clients} clients, {count} tables, 4 processes",

@@ -82,7 +82,7 @@ def test_hostile_requests_are_answered_and_stay_where_they_belong(
     app: Any, own_site: OwnEmulator, targets: Targets, ledger: Any, seconds: Any
 ) -> None:
     began, before = time.time(), set(objects())
-    if time_left := seconds(0, 75):
+    if time_left := seconds(0, 60):
         outcome = side_by_side(targets, 50_000, time_left)
     else:
         outcome = fuzzing.run(app, targets, start=1, most=300, seconds=25)

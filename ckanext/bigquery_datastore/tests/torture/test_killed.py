@@ -150,9 +150,9 @@ def test_an_export_killed_at_any_call_is_finished_by_the_next_one(
     seconds: Seconds,
 ) -> None:
     """Most formats make the same calls: each is killed at some others."""
-    long = {"csv": 30, "parquet": 20, SLICED: 60}
+    long = {"csv": 15, "parquet": 10, SLICED: 25}
     for format in amount([SLICED], [*FORMATS, SLICED]):
-        most = seconds(2, long.get(format, 4))
+        most = seconds(2, long.get(format, 2))
         tried(workers, exports(format), own_emulator, most, SIDE_BY_SIDE, ledger)
 
 
@@ -189,7 +189,7 @@ def test_a_write_killed_at_any_call_is_finished_by_the_next_one(
 ) -> None:
     for name in amount([*WRITES][1:2], WRITES):
         rows = Rows(workers, resources, name, **WRITES[name])
-        tried(workers, rows, own_site, seconds(2, 15), SIDE_BY_SIDE, ledger)
+        tried(workers, rows, own_site, seconds(2, 8), SIDE_BY_SIDE, ledger)
 
 
 @pytest.mark.full
@@ -204,7 +204,7 @@ def test_a_write_whose_job_outlives_its_process_is_not_done_twice(
     own_site.admin("PUT", "defaults", {"run_seconds": {"INSERT": "2", "MERGE": "2"}})
     for name in ("an insert", "an upsert that changes and adds"):
         rows = Rows(workers, resources, f"{name}, whose job outlives it", **WRITES[name])
-        tried(workers, rows, own_site, seconds(2, 25), SIDE_BY_SIDE, ledger)
+        tried(workers, rows, own_site, seconds(2, 12), SIDE_BY_SIDE, ledger)
 
 
 # --- loads of files
@@ -249,7 +249,7 @@ def test_a_load_killed_at_any_call_is_finished_by_the_next_worker(
             prepared=submitted,
             **LOADS[mode],
         )
-        tried(workers, loading, own_site, seconds(2, 50), SIDE_BY_SIDE, ledger)
+        tried(workers, loading, own_site, seconds(2, 25), SIDE_BY_SIDE, ledger)
     nothing_left_of_loads()
 
 
@@ -286,7 +286,7 @@ def test_a_migration_killed_at_any_call_is_finished_by_the_next_run(
         after={f"row {n}": n for n in range(1, 501)},
     )
     try:
-        tried(workers, moving, own_site, seconds(2, 50), 1, ledger)
+        tried(workers, moving, own_site, seconds(2, 15), 1, ledger)
         nothing_left_of_loads()
     finally:
         with engine.begin() as connection:
@@ -313,7 +313,7 @@ def test_a_kill_from_outside_at_any_moment_loses_nothing(
         Rows(workers, resources, name, **WRITES[name]) for name in amount(["an insert"], WRITES)
     ]
     took = [healthy(workers, thing, own_site).seconds for thing in things]
-    end = time.monotonic() + seconds(1, 60)
+    end = time.monotonic() + seconds(1, 30)
     count, latest = 0, end + 60
     while time.monotonic() < (end if count else latest) and count < 1000:
         for thing, most in zip(things, took, strict=True):

@@ -90,7 +90,7 @@ def test_each_answer_is_what_ckan_decides(app, ledger, amount, seconds):
     cells = [
         (state, name, role) for state in STATES for name in sight.ASKS for role in house.visitors
     ]
-    some = random.Random(SEED).sample(cells, amount(60, min(len(cells), round(seconds(0, 500)))))
+    some = random.Random(SEED).sample(cells, amount(60, min(len(cells), round(seconds(0, 350)))))
     rows = list(answered(app, house, in_order(some)))
     ledger.add("who may see and change what", len(rows), len(wrong(rows)), counts(rows))
     assert not wrong(rows), "\n".join(wrong(rows))

@@ -222,7 +222,7 @@ def test_each_fault_of_googles_testbench_is_overcome_or_told(servers, ledger, se
         if any(one != found[0] for one in found):
             differing.append((name, fault, *found))
 
-    tried_in_time(one, pairs, seconds(3, 45))
+    tried_in_time(one, pairs, seconds(3, 30))
     ours = "ours alone" if len(servers) == 1 else f"{len(differing)} differ on the testbench"
     ledger.add(
         "calls of the storage × faults of Google's testbench",
