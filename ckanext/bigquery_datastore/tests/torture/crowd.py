@@ -17,7 +17,6 @@ import random
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -290,11 +289,4 @@ def exports(emulator: OwnEmulator, since: float) -> Counter[str]:
         _, is_export, rest = str(job["configuration"]).partition("/dumps/")
         if is_export:
             found["/".join(rest.split("/")[:4])] += 1
-    return found
-
-
-def within(seconds: float, happens: Callable[[], bool]) -> bool:
-    end = time.monotonic() + seconds
-    while not (found := happens()) and time.monotonic() < end:
-        time.sleep(0.1)
     return found

@@ -17,6 +17,7 @@ from ckanext.bigquery_datastore.tests.conftest import Site, Sites
 from ckanext.bigquery_datastore.tests.emulated import OwnEmulator
 from ckanext.bigquery_datastore.tests.torture import crowd as crowds
 from ckanext.bigquery_datastore.tests.torture.crowd import Clients, Writer
+from ckanext.bigquery_datastore.tests.visiting import is_within
 
 pytestmark = pytest.mark.usefixtures("non_clean_db", "with_plugins")
 
@@ -137,4 +138,4 @@ def test_pages_are_answered_and_files_are_whole_while_google_has_a_bad_day(
     # Who is told to come back until the end has lost nothing; some come through in any case.
     assert (found.files > 0, crowds.processes(site)) == (True, alive)
     # As many as the servers' pools hold; each that leaks would be one for a request.
-    assert crowds.within(20, lambda: crowds.used(site, "Threads") <= threads + 12 * processes)
+    assert is_within(20, lambda: crowds.used(site, "Threads") <= threads + 12 * processes)
