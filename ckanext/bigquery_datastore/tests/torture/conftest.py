@@ -18,6 +18,8 @@ from typing import TypeVar
 
 import pytest
 
+from ckanext.bigquery_datastore.tests.torture import budget
+
 _T = TypeVar("_T")
 
 LEDGER = pytest.StashKey["Ledger"]()
@@ -64,6 +66,8 @@ def table(rows: Mapping[str, str]) -> str:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[LEDGER] = Ledger()
+    if config.getoption("--minutes"):
+        budget.seeds[0] = str(dt.date.today())
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
