@@ -3,6 +3,7 @@
 A watch is made by the first who waits and ends with the export, or when nobody waits any more.
 Its looks, which are calls to Google, and the joining at the end are done by a few threads of the
 loop's own: who waits under WSGI holds a worker, and does nothing in it; under ASGI, not even that.
+Exports for who finds no place to wait are begun here, too, one after the other.
 """
 
 from __future__ import annotations

@@ -168,9 +168,11 @@ def _status(ask: Callable[[], Asked]) -> Response:
 
 
 def _begun(asked: Asked, *, is_crowded: bool) -> downloads.Ready | downloads.Running:
-    if running := downloads.under_way(asked.plan, is_crowded=is_crowded):
-        return running
-    return _read(asked, partial(downloads.begin, asked.plan, is_crowded=is_crowded))
+    """The file, or how far it is; what is known of what was asked at once needs no second look."""
+    plan = asked.plan
+    if running := downloads.under_way(plan, is_crowded=is_crowded):
+        return running if plan.is_at_once else _read(asked, lambda: running)
+    return _read(asked, partial(downloads.begin, plan, is_crowded=is_crowded))
 
 
 def _read(asked: Asked, work: Callable[[], _T]) -> _T:

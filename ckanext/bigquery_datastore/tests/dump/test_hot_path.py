@@ -16,8 +16,9 @@ from ckan.plugins import toolkit as tk
 from ckan.tests import factories, helpers
 from sqlalchemy import event, text
 
-from ckanext.bigquery_datastore import clients, config, downloads
+from ckanext.bigquery_datastore import clients, config, downloads, places
 from ckanext.bigquery_datastore.dump import storage
+from ckanext.bigquery_datastore.places import Places
 from ckanext.bigquery_datastore.tests.dump.exporting import Place
 from ckanext.bigquery_datastore.tests.visiting import is_within, visit
 
@@ -192,6 +193,21 @@ def test_a_crowd_without_a_place_does_not_wait_for_a_claim_either(
     assert is_within(60, lambda: visit(app, resource["id"]).status_code == 302)
     # The late one is nobody else's.
     assert is_within(30, lambda: claim in [one["rule"] for one in own_site.seen()["requests"]])
+
+
+def test_who_was_let_in_finds_a_place_again_and_nobody_new_gets_it(
+    app, own_site, resource, monkeypatch
+):
+    labels = {**config.job_labels(), "emulator_run_seconds": "60"}
+    monkeypatch.setattr(config, "job_labels", lambda: labels)
+    monkeypatch.setattr(places, "_COMES_BACK_SECONDS", 30.0)
+    monkeypatch.setattr(places, "WAITING", Places(lambda: 1))
+    monkeypatch.setitem(tk.config, config.WAIT_SECONDS, "1")
+    let_in = visit(app, resource["id"])
+    assert (let_in.status_code, "_hop=1" in let_in.location) == (302, True)
+    assert is_told_to_come_back(visit(app, resource["id"]))
+    back = visit(app, resource["id"], "_hop=1")
+    assert (back.status_code, "_hop=2" in back.location) == (302, True)
 
 
 def test_a_crowd_without_a_place_is_told_what_is_wrong_all_the_same(app, resource, monkeypatch):

@@ -101,6 +101,7 @@ def test_distinct_wishes_of_one_visitor_cost_so_much_and_whole_tables_go_on(
         assert is_export or config.DAILY_BYTES_BILLED in answer.text
         assert 0 < int(answer.headers["Retry-After"]) <= (1 if is_export else 24) * 3600 + 1
         assert "Try again" in answer.text and "download the whole table" in answer.text
+    assert of_whole and all("%7B" not in a.url and "limit" not in a.url for a in of_whole)
     assert {a.status_code for a in of_whole} <= {200, 202, 302}
 
     costs = own_site.admin("GET", f"costs?since={began}")
